@@ -1,0 +1,124 @@
+#pragma once
+/*
+ * The configuration as the program uses it: one struct, made by tg_config_load from environment, TOML, .env and
+ * data/keys.env in that order of precedence, immutable afterwards. Owner: the caller of tg_config_load; tg_config_free.
+ * The options table (tables/options.def) is the one place that knows names, types, bounds, defaults and words of help; the
+ * struct has one field a row.
+ */
+#include "base/err.h"
+#include "base/secret.h"
+
+enum tg_profile { TG_PROFILE_NONE, TG_PROFILE_DEV, TG_PROFILE_STAGING, TG_PROFILE_PRODUCTION };
+enum tg_protocol { TG_PROTO_OPENAI, TG_PROTO_INFER };
+enum tg_log_level { TG_LOG_DEBUG, TG_LOG_INFO, TG_LOG_WARN, TG_LOG_ERROR };
+
+/* "N/period"; n == 0: off. */
+struct tg_rate {
+	uint32_t n;
+	uint32_t period_s;
+};
+
+struct tg_strlist {
+	char **v; /* owned strings */
+	size_t n;
+};
+
+struct tg_model_conf {
+	char *name;
+	struct tg_strlist aliases;
+	char *upstream_name;      /* what the worker calls it; NULL: name */
+	struct tg_strlist urls;   /* http://host[:port][/base] or unix:/path */
+	enum tg_protocol protocol;
+	struct tg_secret api_key; /* the worker's own key; empty: none. "file:/path" already read */
+	uint32_t slots;           /* requests at once per worker; 0: no bound */
+	uint32_t max_prompt_chars; /* 0: bytes only */
+	uint32_t queue;           /* requests that may wait; 0: none */
+	uint32_t queue_ms;        /* longest wait */
+	uint32_t connect_ms, first_byte_ms, idle_ms, total_ms;
+	int line;                 /* in the TOML file, for messages; 0: not from a file */
+	uint32_t given;           /* one bit per row of MODEL in tables/options.def: written in the file (else the default) */
+};
+
+struct tg_origins; /* opaque: where each option's value came from */
+
+struct tg_config {
+	enum tg_profile profile;
+	/* [server] */
+	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path"; LOAD_BALANCER_HOST/PORT already applied */
+	uint32_t threads;          /* 0: one a core */
+	struct tg_strlist hosts;   /* empty: any */
+	uint64_t max_body_bytes;
+	uint32_t max_prompt_chars; /* code points; /api/v1/inference */
+	uint32_t max_header_bytes; /* request line and headers together */
+	uint32_t max_headers;
+	uint64_t max_buffered_bytes; /* all request bodies in memory together */
+	uint32_t max_connections;  /* per process */
+	uint32_t head_ms, body_idle_ms, keepalive_ms, write_stall_ms, drain_ms;
+	struct tg_strlist trusted_proxies; /* addresses or CIDR */
+	/* [auth] */
+	char *api_keys_file;
+	struct tg_secret admin_key, read_key; /* INFERENCE_ADMIN_KEY, INFERENCE_READ_KEY */
+	struct tg_strlist tollgate_keys, chapkit_keys; /* TOLLGATE_API_KEYS, CHAPKIT_API_KEYS: wiped on free */
+	/* [limits] */
+	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
+	/* [log] */
+	char *log_path;            /* "-": stdout */
+	enum tg_log_level log_level;
+	uint64_t log_rotate_bytes; /* 0: never */
+	uint32_t log_rotate_keep;
+	/* [metrics] */
+	bool metrics_loopback;
+	/* [[model]] */
+	struct tg_model_conf *models;
+	size_t nmodels;
+	/* where it came from, for messages */
+	char *path;                /* the TOML file read, or NULL */
+	struct tg_origins *origins;
+};
+
+struct tg_config_source {
+	const char *path;          /* --config; NULL: tollgate.toml here if there is one */
+	char *const *env;          /* "NAME=value", ends with NULL; the caller's environ */
+	const char *dir;           /* where .env and data/keys.env are looked for when there is no file; NULL: "." */
+};
+
+/* Exit code 2 material: on failure returns NULL and err has file, line, key, what was wrong and the nearest known name. Warnings go
+ * to `warn` (may be NULL), one line a call. */
+struct tg_config *tg_config_load(const struct tg_config_source *src, struct tg_err *err, void (*warn)(void *ctx, const char *line), void *ctx);
+/* Every default, no file and no environment: for `tollgate run` and tests. NULL: no memory. */
+struct tg_config *tg_config_defaults(void);
+/* One more model at one url, everything else as the table says. False: the name or the url is not acceptable. */
+bool tg_config_add_model(struct tg_config *c, const char *name, const char *url, enum tg_protocol protocol, struct tg_err *why);
+void tg_config_free(struct tg_config *c);
+/* Where an option's value came from: "default", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
+ * Lives as long as c. NULL: no such option. */
+const char *tg_config_origin(const struct tg_config *c, const char *table, const char *name);
+/* Appends a copy. */
+bool tg_strlist_add(struct tg_strlist *l, struct tg_slice s);
+void tg_strlist_free(struct tg_strlist *l);
+/* Which of two configurations' changes need a restart: writes their option names, comma separated; false: none. */
+bool tg_config_needs_restart(const struct tg_config *old, const struct tg_config *new_, char *names, size_t cap);
+/* config show: every option with its value (secrets by prefix) and where it came from (default, file:line, environment NAME, .env, data/keys.env). */
+void tg_config_show(const struct tg_config *c, FILE *out);
+/* config sample: a commented tollgate.toml from the table. */
+void tg_config_sample(FILE *out);
+/* "60/minute" (second, minute, hour, day; 1 to TG_RATE_MAX), "off". */
+#define TG_RATE_MAX 16000000u
+bool tg_rate_parse(struct tg_slice s, struct tg_rate *out);
+#define TG_RATE_TEXT 24
+void tg_rate_text(struct tg_rate r, char out[TG_RATE_TEXT]); /* the same form, NUL-terminated */
+/* Parses http://host[:port][/base] or unix:/path. host is without brackets. False with a reason. */
+struct tg_url {
+	bool unix_socket;
+	struct tg_slice host;  /* or the socket's path */
+	uint16_t port;
+	struct tg_slice base;  /* "" or "/base" without trailing slash */
+};
+bool tg_url_parse(struct tg_slice s, struct tg_url *out, struct tg_err *err);
+/* One `listen` entry: "127.0.0.1:9001", "[::1]:9001", "localhost:9001", "unix:/path". Port 0: any free one. */
+struct tg_listen {
+	bool unix_socket;
+	struct tg_slice host; /* an IP literal without brackets, or the socket's path; "localhost" is given as 127.0.0.1 */
+	uint16_t port;
+};
+bool tg_listen_parse(struct tg_slice s, struct tg_listen *out, struct tg_err *err);

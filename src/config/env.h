@@ -1,0 +1,30 @@
+#pragma once
+/* Files read whole, and .env files: NAME=value lines for whoever has no way to set a real environment. */
+#include "base/err.h"
+#include "base/secret.h"
+#include <sys/types.h>
+
+/* Reads a whole file of at most max bytes; NUL-terminated, owned by the caller, NULL with err ("cannot open: ...") on failure. errno
+ * is ENOENT where there is no such file. mode (may be NULL): its permission bits. */
+char *tg_read_file(const char *path, size_t max, size_t *n, mode_t *mode, struct tg_err *err);
+
+#define TG_ENV_MAX_BYTES (256u << 10)
+#define TG_ENV_MAX_VARS 4096
+
+struct tg_env_var {
+	char *name, *value; /* owned; values are wiped on free: they are often secrets */
+	int line;
+};
+
+struct tg_env_file {
+	struct tg_env_var *v;
+	size_t n;
+};
+
+/*
+ * NAME=value, `export NAME=value`; # begins a comment at a line's start or after white space; 'literal'; "with \n \r \t \" \\ \$ escapes"; quoted values may
+ * hold line ends. Nothing is expanded. Of two lines for one name the later counts. False: err has "path:line: ...".
+ */
+bool tg_env_parse(const char *path, struct tg_slice text, struct tg_env_file *out, struct tg_err *err);
+void tg_env_free(struct tg_env_file *f);
+const struct tg_env_var *tg_env_find(const struct tg_env_file *f, const char *name); /* NULL: absent */
