@@ -1,0 +1,115 @@
+/*
+ * Header names and methods. A lookup costs one switch on the length and then compares eight bytes at a time with each name of
+ * that length (at most five): every header of every message passes through here, and a hash or strncasecmp costs several times as much.
+ * Invariant: a name with '_' is never an alias of one with '-', because only letters are folded.
+ */
+#include "http/message.h"
+
+const char *const tg_method_names[] = {
+	[TG_GET] = "GET", [TG_HEAD] = "HEAD", [TG_POST] = "POST", [TG_PUT] = "PUT", [TG_PATCH] = "PATCH",
+	[TG_DELETE] = "DELETE", [TG_OPTIONS] = "OPTIONS", [TG_METHOD_OTHER] = "?",
+};
+
+/*
+ * lower: lower-case letters and '-' only. In those, bit 6 is set in letters alone; moved to bit 5 it is the mask that folds the
+ * case of exactly the positions where a letter is wanted.
+ */
+static inline __attribute__((always_inline)) bool same(const char *p, const char *lower, size_t n)
+{
+	for (size_t i = 0; i < n; i += 8) {
+		uint64_t a = 0, b = 0;
+		memcpy(&a, p + i, n - i < 8 ? n - i : 8);
+		memcpy(&b, lower + i, n - i < 8 ? n - i : 8);
+		if ((a | (b & UINT64_C(0x4040404040404040)) >> 1) != b)
+			return false;
+	}
+	return true;
+}
+
+#define NAME(lower, id)                           \
+	if (same(name.p, lower, sizeof(lower) - 1)) \
+		return id;
+
+enum tg_header_id tg_header_lookup(struct tg_slice name)
+{
+	switch (name.n) {
+	case 2:
+		NAME("te", TG_H_TE)
+		break;
+	case 3:
+		NAME("via", TG_H_VIA)
+		break;
+	case 4:
+		NAME("host", TG_H_HOST)
+		NAME("date", TG_H_DATE)
+		break;
+	case 6:
+		NAME("accept", TG_H_ACCEPT)
+		NAME("cookie", TG_H_COOKIE)
+		NAME("origin", TG_H_ORIGIN)
+		NAME("expect", TG_H_EXPECT)
+		NAME("server", TG_H_SERVER)
+		break;
+	case 7:
+		NAME("upgrade", TG_H_UPGRADE)
+		NAME("trailer", TG_H_TRAILER)
+		break;
+	case 8:
+		NAME("location", TG_H_LOCATION)
+		break;
+	case 9:
+		NAME("x-api-key", TG_H_X_API_KEY)
+		NAME("x-real-ip", TG_H_X_REAL_IP)
+		NAME("forwarded", TG_H_FORWARDED)
+		break;
+	case 10:
+		NAME("user-agent", TG_H_USER_AGENT)
+		NAME("connection", TG_H_CONNECTION)
+		NAME("keep-alive", TG_H_KEEP_ALIVE)
+		NAME("set-cookie", TG_H_SET_COOKIE)
+		break;
+	case 11:
+		NAME("retry-after", TG_H_RETRY_AFTER)
+		break;
+	case 12:
+		NAME("content-type", TG_H_CONTENT_TYPE)
+		NAME("x-request-id", TG_H_X_REQUEST_ID)
+		NAME("x-session-id", TG_H_X_SESSION_ID)
+		break;
+	case 13:
+		NAME("authorization", TG_H_AUTHORIZATION)
+		NAME("cache-control", TG_H_CACHE_CONTROL)
+		break;
+	case 14:
+		NAME("content-length", TG_H_CONTENT_LENGTH)
+		NAME("sec-fetch-site", TG_H_SEC_FETCH_SITE)
+		break;
+	case 15:
+		NAME("accept-encoding", TG_H_ACCEPT_ENCODING)
+		NAME("x-forwarded-for", TG_H_X_FORWARDED_FOR)
+		break;
+	case 16:
+		NAME("content-encoding", TG_H_CONTENT_ENCODING)
+		NAME("x-correlation-id", TG_H_X_CORRELATION_ID)
+		NAME("www-authenticate", TG_H_WWW_AUTHENTICATE)
+		NAME("proxy-connection", TG_H_PROXY)
+		break;
+	case 17:
+		NAME("transfer-encoding", TG_H_TRANSFER_ENCODING)
+		break;
+	case 18:
+		NAME("proxy-authenticate", TG_H_PROXY)
+		break;
+	case 19:
+		NAME("proxy-authorization", TG_H_PROXY)
+		break;
+	case 29:
+		NAME("access-control-request-method", TG_H_ACCESS_CONTROL_REQUEST_METHOD)
+		break;
+	default:
+		break;
+	}
+	if (name.n > 12)
+		NAME("x-forwarded-", TG_H_X_FORWARDED)
+	return TG_H_OTHER;
+}
