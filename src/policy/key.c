@@ -1,0 +1,222 @@
+/*
+ * Key digests and key sets. Only HMAC-SHA256 digests under a random process key are kept, so neither the table's layout nor the time
+ * a look-up takes says anything about a stored key: a caller cannot steer a digest towards another.
+ *
+ * The table is open addressing by the first 64 bits of the digest, at most a quarter full. A look-up always reads the same number of slots (`reach`, the
+ * longest displacement of any stored key), picks a candidate without branching, and compares one full digest with CRYPTO_memcmp:
+ * the candidate's, or that of entry 0, which belongs to nobody. Known or unknown, the work is the same.
+ */
+#include "policy/key.h"
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { DIGEST = 32, MIN_SLOTS = 64, MAX_KEYS = 1 << 20 };
+
+static uint8_t process_key[DIGEST];
+static bool process_key_made;
+static pthread_once_t process_key_once = PTHREAD_ONCE_INIT;
+
+static void make_process_key(void)
+{
+	process_key_made = RAND_priv_bytes(process_key, sizeof process_key) == 1;
+}
+
+bool tg_digester_init(struct tg_digester *d)
+{
+	d->ctx = NULL;
+	pthread_once(&process_key_once, make_process_key);
+	if (!process_key_made)
+		return false;
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	if (!mac)
+		return false;
+	d->ctx = EVP_MAC_CTX_new(mac); /* holds its own reference */
+	EVP_MAC_free(mac);
+	char name[] = "SHA2-256";
+	const OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0), OSSL_PARAM_construct_end() };
+	if (d->ctx && EVP_MAC_init(d->ctx, process_key, sizeof process_key, params) == 1)
+		return true;
+	tg_digester_free(d);
+	return false;
+}
+
+void tg_digester_free(struct tg_digester *d)
+{
+	EVP_MAC_CTX_free(d->ctx);
+	d->ctx = NULL;
+}
+
+bool tg_digest(struct tg_digester *d, struct tg_slice key, uint8_t out[32])
+{
+	size_t n = 0;
+	/* Without a key the context starts again under the one it has: no key schedule, no fetch. */
+	return EVP_MAC_init(d->ctx, NULL, 0, NULL) == 1 && EVP_MAC_update(d->ctx, (const unsigned char *)(key.n ? key.p : ""), key.n) == 1 &&
+	       EVP_MAC_final(d->ctx, out, &n, DIGEST) == 1 && n == DIGEST;
+}
+
+struct slot {
+	uint64_t tag;   /* the digest's first 8 bytes */
+	uint32_t entry; /* 0: free */
+};
+
+struct tg_keyset {
+	struct slot *slots;
+	uint32_t mask;           /* slots - 1 */
+	uint32_t reach;          /* slots read by every look-up */
+	uint32_t n, cap;         /* entries, entry 0 included */
+	uint8_t (*digests)[DIGEST];
+	struct tg_principal *who;
+	uint32_t perms;
+};
+
+static uint64_t tag_of(const uint8_t digest[DIGEST])
+{
+	uint64_t t;
+	memcpy(&t, digest, sizeof t);
+	return t;
+}
+
+static void place(struct tg_keyset *k, uint32_t entry)
+{
+	uint64_t tag = tag_of(k->digests[entry]);
+	uint32_t away = 0;
+	while (k->slots[(tag + away) & k->mask].entry)
+		away++;
+	k->slots[(tag + away) & k->mask] = (struct slot){ tag, entry };
+	if (away + 1 > k->reach)
+		k->reach = away + 1;
+}
+
+static bool rehash(struct tg_keyset *k, uint32_t slots)
+{
+	struct slot *v = calloc(slots, sizeof *v);
+	if (!v)
+		return false;
+	free(k->slots);
+	k->slots = v;
+	k->mask = slots - 1;
+	k->reach = 1;
+	for (uint32_t i = 1; i < k->n; i++)
+		place(k, i);
+	return true;
+}
+
+static bool grow_entries(struct tg_keyset *k)
+{
+	uint32_t cap = k->cap * 2;
+	uint8_t(*digests)[DIGEST] = realloc(k->digests, cap * sizeof *digests);
+	if (!digests)
+		return false;
+	k->digests = digests;
+	struct tg_principal *who = realloc(k->who, cap * sizeof *who);
+	if (!who)
+		return false;
+	k->who = who;
+	k->cap = cap;
+	return true;
+}
+
+struct tg_keyset *tg_keyset_new(void)
+{
+	struct tg_keyset *k = calloc(1, sizeof *k);
+	if (!k)
+		return NULL;
+	k->cap = MIN_SLOTS / 4;
+	k->n = 1;
+	k->digests = calloc(k->cap, sizeof *k->digests);
+	k->who = calloc(k->cap, sizeof *k->who);
+	/* Entry 0 is compared with unknown digests; it is refused whatever the comparison says. */
+	if (!k->digests || !k->who || RAND_bytes(k->digests[0], DIGEST) != 1 || !rehash(k, MIN_SLOTS)) {
+		tg_keyset_free(k);
+		return NULL;
+	}
+	return k;
+}
+
+void tg_keyset_free(struct tg_keyset *k)
+{
+	if (!k)
+		return;
+	free(k->slots);
+	if (k->digests)
+		OPENSSL_cleanse(k->digests, k->cap * sizeof *k->digests);
+	free(k->digests);
+	if (k->who)
+		OPENSSL_cleanse(k->who, k->cap * sizeof *k->who);
+	free(k->who);
+	free(k);
+}
+
+/* The entry whose tag it is, 0: none. Reads `reach` slots, always, and selects by mask: equal is all ones where the tags agree. */
+static uint32_t candidate(const struct tg_keyset *k, uint64_t tag)
+{
+	uint32_t found = 0;
+	for (uint32_t i = 0; i < k->reach; i++) {
+		const struct slot *s = &k->slots[(tag + i) & k->mask];
+		uint64_t diff = s->tag ^ tag;
+		uint32_t equal = (uint32_t)((diff | (0 - diff)) >> 63) - 1;
+		found |= s->entry & equal;
+	}
+	return found;
+}
+
+static bool is_list(enum tg_source s)
+{
+	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS;
+}
+
+bool tg_keyset_add(struct tg_keyset *k, struct tg_digester *d, struct tg_slice key, enum tg_source source, uint32_t perms, const char *name)
+{
+	if (key.n == 0)
+		return true;
+	uint8_t digest[DIGEST];
+	if (!tg_digest(d, key, digest))
+		return false;
+	/* The tag is unique in a set. Two keys that share 64 bits of HMAC will not be seen (100,000 keys: 3 in 10^10); if they
+	 * are, refusing the second is better than a look-up that may find the wrong one. */
+	uint32_t same = candidate(k, tag_of(digest));
+	if (same)
+		return CRYPTO_memcmp(k->digests[same], digest, DIGEST) == 0;
+	if (k->n > MAX_KEYS || (k->n == k->cap && !grow_entries(k)))
+		return false;
+	if ((uint64_t)k->n * 4 > k->mask && !rehash(k, (k->mask + 1) * 2))
+		return false;
+	uint32_t at = k->n;
+	struct tg_principal *p = &k->who[at];
+	*p = (struct tg_principal){ .perms = perms, .source = source, .hash = tag_of(digest) };
+	memcpy(p->id, "key_", 4);
+	for (size_t i = 0; i < 16; i++)
+		p->id[4 + i] = "0123456789abcdef"[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
+	size_t n = strnlen(name, sizeof p->name - 1);
+	memcpy(p->name, name, n);
+	tg_key_prefix(key, p->prefix);
+	if (is_list(source))
+		tg_key_label(key, p->label);
+	memcpy(k->digests[at], digest, DIGEST);
+	k->n++;
+	place(k, at);
+	k->perms |= perms;
+	return true;
+}
+
+const struct tg_principal *tg_keyset_find(const struct tg_keyset *k, const uint8_t digest[32])
+{
+	uint32_t at = candidate(k, tag_of(digest));
+	int differs = CRYPTO_memcmp(k->digests[at], digest, DIGEST);
+	return at && differs == 0 ? &k->who[at] : NULL;
+}
+
+size_t tg_keyset_count(const struct tg_keyset *k)
+{
+	return k->n - 1;
+}
+
+uint32_t tg_keyset_union(const struct tg_keyset *k)
+{
+	return k->perms;
+}

@@ -1,0 +1,24 @@
+#pragma once
+/*
+ * The policy part of a snapshot: who holds which key, who is local, whom we trust to forward addresses. Built by the control thread, immutable
+ * afterwards, freed with its snapshot.
+ */
+#include "policy/key.h"
+#include "policy/keyfile.h"
+
+struct tg_policy {
+	struct tg_keyset *keys;
+	struct tg_cidr_list local;    /* local callers of /infer */
+	struct tg_cidr_list trusted;  /* trusted_proxies */
+	bool require_auth_for_external;
+	const struct tg_config *config; /* borrowed: the snapshot owns it */
+	struct tg_principal local_caller, outsider; /* nameless callers of /infer */
+};
+
+/* `keyfile` NULL: there is no usable key file: no keys of it, auth required, local = loopback. False: err names the option. */
+bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *keyfile, struct tg_err *err);
+void tg_policy_free(struct tg_policy *p);
+/* Whether a Host or Origin host (port already cut) names us: loopback name or address, the connection's own address, or server.hosts. */
+bool tg_policy_own_host(const struct tg_policy *p, struct tg_slice host, const struct tg_addr *self);
+/* "host:port", "[::1]:port", "host" -> host without brackets. */
+struct tg_slice tg_host_only(struct tg_slice authority);
