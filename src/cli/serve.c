@@ -1,0 +1,53 @@
+/* `tollgate serve`: the gate with the configuration of this folder, or of --config. */
+#include "cli/cli.h"
+#include "gate/control.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ALSO_MAX 16
+
+static int usage(FILE *out, int code)
+{
+	fputs("usage: tollgate serve [--config FILE] [--also ADDRESS]...\n"
+	      "\n"
+	      "  --config FILE    the configuration; without it tollgate.toml of this folder, if there is one\n"
+	      "  --also ADDRESS   listen there too, unless it is taken (127.0.0.1:8000, [::1]:9001, unix:/run/tollgate.sock)\n"
+	      "\n"
+	      "SIGHUP reloads the configuration or keeps the old one and says why. SIGTERM finishes what runs, then ends.\n",
+	      out);
+	return code;
+}
+
+static void warn_line(void *ctx, const char *line)
+{
+	(void)ctx;
+	fprintf(stderr, "tollgate: warning: %s\n", line);
+}
+
+int tg_cmd_serve(int argc, char **argv)
+{
+	const char *also[ALSO_MAX], *config = NULL;
+	unsigned nalso = 0;
+	for (int i = 1; i < argc; i++) {
+		bool value = i + 1 < argc;
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			return usage(stdout, 0);
+		if (strcmp(argv[i], "--config") == 0 && value) {
+			config = argv[++i];
+		} else if (strcmp(argv[i], "--also") == 0 && value && nalso < ALSO_MAX) {
+			also[nalso++] = argv[++i];
+		} else {
+			fprintf(stderr, "tollgate serve: \"%s\" is not understood here\n", argv[i]);
+			return usage(stderr, 2);
+		}
+	}
+	struct tg_config_source source = { .path = config, .env = environ };
+	struct tg_err err;
+	struct tg_config *c = tg_config_load(&source, &err, warn_line, NULL);
+	if (!c) {
+		fprintf(stderr, "tollgate: %s\n", err.text);
+		return 2;
+	}
+	struct tg_control_conf conf = { .config = c, .source = &source, .also = also, .nalso = nalso };
+	return tg_control_main(&conf);
+}

@@ -1,0 +1,162 @@
+/*
+ * Stage 3: from the credential to a principal. Authorization, then X-API-Key, then the cookie api_key: the first one present decides, and a failure
+ * is final (seed ledger C-03). An empty header counts as absent (S0-12).
+ *
+ * /infer alone lets local callers in without a key, judged by the socket's peer address; anything that hints at a proxy or at a web page of another site in
+ * between ends that.
+ */
+#include "gate/exchange.h"
+
+/* "Bearer X" or the raw key; the scheme is case-insensitive (RFC 9110 section 11.1). */
+static struct tg_slice from_authorization(struct tg_slice v)
+{
+	if (v.n > 7 && strncasecmp(v.p, "Bearer ", 7) == 0)
+		return tg_slice_trim((struct tg_slice){ v.p + 7, v.n - 7 });
+	if (v.n == 6 && strncasecmp(v.p, "Bearer", 6) == 0)
+		return (struct tg_slice){ 0 };
+	return v;
+}
+
+static struct tg_slice from_cookie(struct tg_slice cookies)
+{
+	static const char name[] = "api_key=";
+	while (cookies.n) {
+		const char *semi = memchr(cookies.p, ';', cookies.n);
+		struct tg_slice one = tg_slice_trim((struct tg_slice){ cookies.p, semi ? (size_t)(semi - cookies.p) : cookies.n });
+		if (one.n >= sizeof name - 1 && memcmp(one.p, name, sizeof name - 1) == 0) {
+			struct tg_slice v = { one.p + sizeof name - 1, one.n - (sizeof name - 1) };
+			if (v.n >= 2 && v.p[0] == '"' && v.p[v.n - 1] == '"')
+				v = (struct tg_slice){ v.p + 1, v.n - 2 };
+			return v;
+		}
+		if (!semi)
+			break;
+		cookies.n -= (size_t)(semi + 1 - cookies.p);
+		cookies.p = semi + 1;
+	}
+	return (struct tg_slice){ 0 };
+}
+
+static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
+{
+	*by_cookie = false;
+	struct tg_slice c = from_authorization(tg_head_get(h, TG_H_AUTHORIZATION));
+	if (!c.n)
+		c = tg_head_get(h, TG_H_X_API_KEY);
+	if (!c.n) {
+		c = from_cookie(tg_head_get(h, TG_H_COOKIE));
+		*by_cookie = c.n > 0;
+	}
+	return c;
+}
+
+/* The host of an Origin header; empty for "null" and for what is no origin. */
+static struct tg_slice origin_host(struct tg_slice origin)
+{
+	const char *p = memmem(origin.p ? origin.p : "", origin.n, "://", 3);
+	if (!p)
+		return (struct tg_slice){ 0 };
+	p += 3;
+	return tg_host_only((struct tg_slice){ p, (size_t)(origin.p + origin.n - p) });
+}
+
+static bool from_other_site(struct tg_exchange *x, const struct tg_addr *self)
+{
+	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE), origin = tg_head_get(x->head, TG_H_ORIGIN);
+	if (site.n && !tg_slice_eq(site, TG_S("same-origin")) && !tg_slice_eq(site, TG_S("none")))
+		return true;
+	return origin.p && !tg_policy_own_host(&x->snap->policy, origin_host(origin), self);
+}
+
+static bool is_local_caller(struct tg_exchange *x)
+{
+	const struct tg_policy *p = &x->snap->policy;
+	const struct tg_head *h = x->head;
+	const struct tg_addr *peer = tg_session_peer(x->session);
+	if (peer->unix_peer || p->trusted.n || !tg_cidr_list_has(&p->local, peer))
+		return false;
+	if (h->first[TG_H_X_FORWARDED_FOR] >= 0 || h->first[TG_H_FORWARDED] >= 0 || h->first[TG_H_X_REAL_IP] >= 0 || h->first[TG_H_X_FORWARDED] >= 0 ||
+	    h->first[TG_H_VIA] >= 0)
+		return false;
+	struct tg_addr self;
+	bool have = tg_session_self(x->session, &self);
+	if (h->host.n && !tg_policy_own_host(p, tg_host_only(h->host), have ? &self : NULL))
+		return false;
+	return !from_other_site(x, have ? &self : NULL);
+}
+
+static enum tg_step refuse(struct tg_exchange *x)
+{
+	const struct tg_family_text *t = tg_family_text(x->family);
+	x->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
+	return tg_answer_problem(x, TG_E_unauthenticated, x->presented ? "invalid_key" : "missing_key", x->presented ? t->invalid : t->missing, NULL, NULL);
+}
+
+/* A page of another site can make a browser send the cookie; it cannot make it lie about where it stands. */
+static bool cookie_is_ridden(struct tg_exchange *x)
+{
+	if (x->method == TG_GET || x->method == TG_HEAD || x->method == TG_OPTIONS)
+		return false;
+	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE), origin = tg_head_get(x->head, TG_H_ORIGIN);
+	if (tg_slice_eq(site, TG_S("same-origin")))
+		return false;
+	if (site.n || !origin.p)
+		return true;
+	struct tg_slice host = tg_host_only(x->head->host), from = origin_host(origin);
+	return !from.n || !tg_slice_eq_nocase(from, host);
+}
+
+static bool is_preflight(const struct tg_head *h)
+{
+	return h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
+}
+
+/* [metrics] loopback = true: a scraper on this machine needs no key; behind a proxy every peer would be on this machine. */
+static bool opened_to_loopback(struct tg_exchange *x)
+{
+	const struct tg_config *c = x->snap->config;
+	const struct tg_addr *peer = tg_session_peer(x->session);
+	return c->metrics_loopback && x->route && (x->route->perms & TG_PERM_read_metrics) && x->route->method == TG_GET && !c->trusted_proxies.n &&
+	       !peer->unix_peer && tg_addr_is_loopback(peer) && x->head->first[TG_H_X_FORWARDED_FOR] < 0 && x->head->first[TG_H_FORWARDED] < 0;
+}
+
+enum tg_step tg_stage_authenticate(struct tg_exchange *x)
+{
+	const struct tg_policy *p = &x->snap->policy;
+	if ((x->route && x->route->guard == TG_GUARD_PUBLIC) || is_preflight(x->head))
+		return TG_NEXT;
+	if (opened_to_loopback(x)) {
+		x->principal = &p->local_caller;
+		x->local = true;
+		return TG_NEXT;
+	}
+	if (x->route && x->route->guard == TG_GUARD_PERMS && !(x->snap->held & x->route->perms)) {
+		const char *text = tg_family_text(x->family)->not_configured;
+		if (text)
+			return tg_answer_problem(x, TG_E_not_configured, "not_configured", text, NULL, NULL);
+	}
+	bool by_cookie;
+	struct tg_slice c = credential(x->head, &by_cookie);
+	x->presented = c.n > 0;
+	if (x->presented) {
+		uint8_t digest[32];
+		if (tg_digest(&x->gl->digester, c, digest))
+			x->principal = tg_keyset_find(p->keys, digest);
+		if (!x->principal)
+			tg_key_prefix(c, x->presented_prefix);
+	}
+	bool infer = x->route && x->family == TG_FAM_INFER;
+	x->local = infer && is_local_caller(x);
+	if (!x->principal && x->local) {
+		x->principal = &p->local_caller;
+		if (x->presented)
+			x->event = "auth.invalid_key"; /* let in, but said */
+	} else if (!x->principal && infer && !p->require_auth_for_external) {
+		x->principal = &p->outsider;
+	}
+	if (!x->principal)
+		return refuse(x);
+	if (by_cookie && cookie_is_ridden(x))
+		return tg_answer_problem(x, TG_E_forbidden, "forbidden", "A request authenticated by cookie must come from this site.", NULL, NULL);
+	return TG_NEXT;
+}

@@ -1,0 +1,166 @@
+#pragma once
+/*
+ * One request and its answer: what walks the corridor. Owner: its session (gate/session.c) from the first byte of the head to the record; memory comes from
+ * a per-loop list of spares. A stream of hours holds one of these, so what only the way in needs (head, body) is let go before the answer begins.
+ */
+#include "base/clock.h"
+#include "gate/gate.h"
+#include "pool/upstream.h"
+
+/* A stage's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. */
+enum tg_step { TG_NEXT, TG_WAIT, TG_ANSWERED };
+
+enum tg_answer_mode { TG_ANSWER_NONE, TG_ANSWER_PASS, TG_ANSWER_STREAM, TG_ANSWER_COLLECT };
+
+/* What a forwarding route asks of the request and of the answer: api/inference.c has one row a route. */
+struct tg_forward {
+	const char *model_member;      /* where the body names its model */
+	const char *prompt_member;     /* whose length is bounded; NULL: none */
+	const char *path;              /* at the worker */
+	bool strict_type;              /* Content-Type must be application/json */
+	bool translates;               /* both bodies are rewritten (infer, inference) */
+};
+
+/* The body on its way in; exists only while it is incomplete. */
+struct tg_intake {
+	struct tg_json_scan scan;
+	struct tg_chunked chunked;
+	char *body;                    /* owned */
+	size_t len, cap;
+	bool scanning;
+};
+
+struct tg_exchange {
+	struct tg_session *session;
+	struct tg_gate_loop *gl;
+	struct tg_snapshot *snap;
+	const struct tg_route *route;  /* NULL: unmatched */
+	const struct tg_forward *forward; /* NULL: a local handler */
+	const struct tg_principal *principal;
+	const struct tg_head *head;    /* NULL once the request has been sent on or answered */
+	struct tg_head *kept_head;     /* owned copy, when the exchange had to park before that */
+	struct tg_addr client;
+	uint8_t stage, method, minor, family;
+	uint8_t answer_mode;
+	bool path_known, keep_alive, local, presented, body_left, head_request;
+	bool received, chunk_out;
+	bool stream, asked_usage, cut_usage, head_sent, head_pending, aborted, partial, retried, sent_upstream, closes, done;
+	uint32_t allow;                /* methods of a known path */
+	char rid[TG_ULID_LEN];         /* request id, when ours */
+	uint8_t rid_len;
+	char *rid_long;                /* owned: the caller's own id */
+	char presented_prefix[TG_KEY_PREFIX_MAX + 1];
+	struct tg_verdict verdict;     /* of the limit; limit 0: none applies */
+	/* body */
+	struct tg_slice body;          /* complete; valid while head is */
+	char *body_owned;              /* where it lies when it is ours */
+	uint64_t buffered;             /* accounted bytes */
+	struct tg_intake *intake;
+	struct tg_json_want want[4];   /* what the scan found: model, stream, stream_options, prompt or request_body */
+	size_t first_member;
+	bool empty_object;
+	/* worker */
+	struct tg_model *model;
+	struct tg_worker *worker;      /* its slot is ours */
+	const struct tg_worker *failed;/* not to be tried again */
+	bool trial;
+	struct tg_waiter waiter;
+	unsigned queue_seen;
+	struct tg_upconn *up;
+	char *up_req;                  /* owned: [room for the worker's lines][common lines][blank line][small body]; kept until the first byte */
+	uint32_t up_room, up_len;
+	struct iovec up_body[9];       /* a large body's pieces */
+	uint8_t up_nbody;
+	char *edits;                   /* owned: inserted text the pieces point to */
+	struct tg_timer timer;         /* queue wait, then the total clock */
+	struct tg_sse *sse;
+	struct tg_usage_scan *usage_scan;
+	struct tg_buf collected;       /* an answer that must be whole before it is translated */
+	/* record */
+	uint64_t wall_us, start_us, sent_us, answer_us, first_us, overhead_us, bytes_in, bytes_out;
+	struct tg_usage usage;
+	uint16_t status;
+	const char *event, *reason;
+	char path_text[96];            /* unmatched path for the log */
+	uint8_t path_len;
+	struct tg_exchange *next_spare;
+};
+
+/* ---- corridor.c ---- */
+enum tg_stage {
+	TG_STAGE_IDENTIFY, TG_STAGE_MATCH, TG_STAGE_AUTHENTICATE, TG_STAGE_AUTHORIZE, TG_STAGE_LIMIT, TG_STAGE_RECEIVE, TG_STAGE_ADMIT,
+	TG_STAGE_DISPATCH, TG_STAGE_RELAY, TG_STAGE_SETTLE, TG_STAGE_RECORD, TG_STAGE_END
+};
+void tg_corridor_run(struct tg_exchange *x); /* may free x */
+
+/* ---- one file a stage ---- */
+enum tg_step tg_stage_identify(struct tg_exchange *x);
+enum tg_step tg_stage_match(struct tg_exchange *x);
+enum tg_step tg_stage_authenticate(struct tg_exchange *x);
+enum tg_step tg_stage_authorize(struct tg_exchange *x);
+enum tg_step tg_stage_limit(struct tg_exchange *x);
+enum tg_step tg_stage_receive(struct tg_exchange *x);
+enum tg_step tg_stage_admit(struct tg_exchange *x);
+enum tg_step tg_stage_dispatch(struct tg_exchange *x);
+enum tg_step tg_stage_relay(struct tg_exchange *x);
+enum tg_step tg_stage_settle(struct tg_exchange *x);
+enum tg_step tg_stage_record(struct tg_exchange *x);
+
+/* ---- receive.c, fed by the session ---- */
+/* Body bytes that arrived (moved within p if chunked). *used: how many belong to this body. False: answered (framing fault, too large). True: look at
+ * x->received: set once the body is whole. */
+bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used);
+/* Where the next bytes of a body of known length can be received without a copy; 0: use the shared buffer. */
+size_t tg_receive_room(struct tg_exchange *x, char **p);
+void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received there */
+
+enum tg_step tg_receive_timeout(struct tg_exchange *x);
+enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT }; /* places in x->want */
+
+/* ---- forward.c: towards the worker ---- */
+enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */
+bool tg_forward_retry(struct tg_exchange *x);         /* before the first byte; true: tried again */
+bool tg_forward_build(struct tg_exchange *x);         /* the request as the worker gets it; forward_build.c */
+void tg_forward_let_go(struct tg_exchange *x);        /* frees what only a retry would need */
+/* ---- relay.c: from the worker ---- */
+void tg_relay_attach(struct tg_exchange *x);
+void tg_relay_client_writable(struct tg_exchange *x);
+void tg_relay_fail(struct tg_exchange *x, enum tg_error e, const char *reason, const char *detail); /* the worker failed us: answer or cut */
+/* The client has left, or the gate cuts: frees the worker at once. Ends with the record. */
+void tg_exchange_abort(struct tg_exchange *x, const char *reason);
+
+/* ---- exchange.c ---- */
+struct tg_exchange *tg_exchange_new(struct tg_gate_loop *gl, struct tg_session *s);
+void tg_exchange_free(struct tg_exchange *x);
+bool tg_exchange_keep_head(struct tg_exchange *x);    /* before parking: the head's bytes are about to be overwritten */
+void tg_exchange_drop_head(struct tg_exchange *x);    /* head and body are not needed any more */
+static inline struct tg_slice tg_exchange_rid(const struct tg_exchange *x)
+{
+	return (struct tg_slice){ x->rid_long ? x->rid_long : x->rid, x->rid_len };
+}
+struct tg_slice tg_exchange_path(const struct tg_exchange *x); /* without query, for `instance` */
+
+/* ---- answer.c ---- */
+/* Status line and the headers every answer has, into the loop's obuf (emptied first). content_length -1: chunked or until close. */
+void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice content_type, int64_t content_length);
+void tg_answer_end_head(struct tg_exchange *x);
+/* Whole answers; extra: further header lines, each with CRLF. All return TG_ANSWERED. */
+enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
+enum tg_step tg_answer_problem(struct tg_exchange *x, enum tg_error e, const char *reason, const char *detail, const char *param, const char *extra);
+enum tg_step tg_answer_refusal(struct tg_exchange *x, enum tg_refusal r);
+void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const char *detail, const char *param, struct tg_problem *p);
+
+/* ---- session.c ---- */
+void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer);
+struct tg_conn *tg_session_conn(struct tg_session *s);
+const struct tg_addr *tg_session_peer(const struct tg_session *s);
+bool tg_session_self(struct tg_session *s, struct tg_addr *self); /* the connection's own local address */
+/* The bytes that lie behind the head, and how many of them the exchange has taken. */
+struct tg_slice tg_session_avail(struct tg_session *s, char **p);
+void tg_session_took(struct tg_session *s, size_t n);
+void tg_session_body_clock(struct tg_session *s);      /* a body is awaited: its idle clock starts anew */
+void tg_session_write_clock(struct tg_session *s);     /* output is pending: the write-stall clock */
+void tg_session_answered(struct tg_session *s);        /* its exchange is recorded: frees it, goes on or closes */
+void tg_session_cut(struct tg_session *s);             /* drain deadline */
+void tg_session_drain(struct tg_session *s);
+struct tg_session *tg_session_next(struct tg_session *s);

@@ -1,0 +1,68 @@
+#pragma once
+/*
+ * The gate as a whole (struct tg_gate: one a process, shared by all threads through atomics only) and its part in one loop (struct tg_gate_loop: that
+ * thread's alone).
+ */
+#include "base/id.h"
+#include "gate/metrics.h"
+#include "gate/snapshot.h"
+#include "net/listener.h"
+#include "policy/limit.h"
+
+struct tg_gate {
+	unsigned nloops;
+	struct tg_loop *loops;
+	struct tg_gate_loop *states;
+	struct tg_metrics_shard **shards;
+	struct tg_limiter *limiter;
+	struct tg_listen_addr *addrs;
+	unsigned naddrs;
+	uint64_t start_wall_us;
+	_Atomic bool ready, draining;
+	_Atomic int connections;       /* of clients */
+	_Atomic uint64_t buffered;     /* bytes of request bodies and collected answers held in memory */
+	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
+	struct tg_snapshot *snapshot;  /* the control thread's view */
+	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
+	_Atomic unsigned loops_ended;
+};
+
+struct tg_session;
+struct tg_exchange;
+struct tg_gate_loop {
+	struct tg_gate *gate;
+	struct tg_loop *loop;
+	struct tg_snapshot *snap;      /* what new requests are judged by */
+	struct tg_digester digester;
+	struct tg_rng rng;
+	struct tg_log_batch log;
+	uv_timer_t log_timer;
+	struct tg_metrics_shard *metrics;
+	struct tg_listener *listeners;
+	struct tg_session *sessions;   /* all of this loop's, for draining */
+	unsigned nsessions;
+	bool draining, cutting;        /* cutting: the drain deadline has passed */
+	struct tg_exchange *spare;     /* exchanges for reuse */
+	unsigned nspare;
+	char date[30];                 /* "Mon, 23 Nov 2026 21:50:13 GMT" */
+	uint64_t date_s;
+	struct tg_head head, answer;   /* scratch: the head being read from a client, from a worker; valid inside one callback */
+	struct tg_msg drain_msg, cut_msg;
+};
+
+/* gate/gate.c */
+bool tg_gate_loop_init(struct tg_gate *g, unsigned index, struct tg_err *err);
+void tg_gate_loop_thread(void *gate_loop); /* a loop's thread: listens, runs until drained */
+void tg_gate_hold(struct tg_gate_loop *gl, struct tg_snapshot **held);  /* a request begins: *held = the snapshot in force */
+void tg_gate_let_go(struct tg_gate_loop *gl, struct tg_snapshot *s);
+void tg_gate_publish(struct tg_gate *g, struct tg_snapshot *s);         /* control thread: to every loop */
+void tg_gate_drain(struct tg_gate *g);                                  /* control thread: stop accepting, finish */
+void tg_gate_cut(struct tg_gate *g);                                    /* control thread: the deadline has come */
+void tg_gate_session_ended(struct tg_gate_loop *gl);                     /* a session of a draining loop is gone */
+void tg_gate_log_later(struct tg_gate_loop *gl);                        /* the batch has a line: flush within 100 ms */
+const char *tg_gate_date(struct tg_gate_loop *gl);
+/* Accounts for memory that a request's body takes; false: over server.max_buffered_bytes. */
+bool tg_gate_buffer(struct tg_gate *g, uint64_t bytes, uint64_t max);
+void tg_gate_unbuffer(struct tg_gate *g, uint64_t bytes);
+/* Any thread: probe that model's workers soon (gate/control.c). */
+void tg_gate_reprobe(struct tg_gate *g, struct tg_model *m);

@@ -1,0 +1,81 @@
+/*
+ * Stage 1: which request this is and where it comes from. The caller's own request id is taken if it is short, plain and no credential; the client's
+ * address is the socket's peer, or what trusted proxies say.
+ */
+#include "gate/exchange.h"
+#include <stdlib.h>
+
+static bool id_is_safe(struct tg_exchange *x, struct tg_slice s)
+{
+	if (!s.n || s.n > 128)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == ':'))
+			return false;
+	}
+	/* An id is written to logs and sent to workers: a key in its place must not be. */
+	static const char *const secret_like[] = { "sk-", "sk_", "tg_", "eyJ" };
+	for (size_t i = 0; i < sizeof secret_like / sizeof secret_like[0]; i++)
+		if (tg_slice_starts(s, tg_slice_cstr(secret_like[i])))
+			return false;
+	uint8_t digest[32];
+	return tg_digest(&x->gl->digester, s, digest) && !tg_keyset_find(x->snap->policy.keys, digest);
+}
+
+static void take_request_id(struct tg_exchange *x)
+{
+	struct tg_slice id = tg_head_get(x->head, TG_H_X_REQUEST_ID);
+	if (!id.p)
+		id = tg_head_get(x->head, TG_H_X_CORRELATION_ID);
+	if (!id.p || !id_is_safe(x, id))
+		return;
+	char *own = malloc(id.n);
+	if (!own)
+		return;
+	memcpy(own, id.p, id.n);
+	x->rid_long = own;
+	x->rid_len = (uint8_t)id.n;
+}
+
+/* X-Forwarded-For may come in several headers: they are one list (RFC 9110 section 5.3). */
+static void take_client(struct tg_exchange *x)
+{
+	char joined[2048];
+	size_t n = 0;
+	struct tg_slice forwarded = tg_head_get(x->head, TG_H_FORWARDED);
+	for (unsigned i = 0; i < x->head->nheaders; i++) {
+		const struct tg_header *h = &x->head->headers[i];
+		if (h->id != TG_H_X_FORWARDED_FOR)
+			continue;
+		/* Right-most hops decide: an over-long list loses its left end. */
+		size_t k = h->value.n < sizeof joined / 2 ? h->value.n : sizeof joined / 2;
+		if (n + k + 1 > sizeof joined) {
+			memmove(joined, joined + n / 2, n - n / 2);
+			n -= n / 2;
+		}
+		if (n + k + 1 > sizeof joined)
+			continue;
+		if (n)
+			joined[n++] = ',';
+		memcpy(joined + n, h->value.p + h->value.n - k, k);
+		n += k;
+	}
+	uint16_t port = x->client.port;
+	x->client = tg_addr_client(tg_session_peer(x->session), &x->snap->policy.trusted, (struct tg_slice){ joined, n }, forwarded);
+	x->client.port = port;
+}
+
+enum tg_step tg_stage_identify(struct tg_exchange *x)
+{
+	const struct tg_head *h = x->head;
+	x->method = (uint8_t)h->method;
+	x->minor = h->minor;
+	x->keep_alive = h->keep_alive;
+	x->head_request = h->method == TG_HEAD;
+	x->body_left = h->chunked || h->content_length > 0;
+	take_request_id(x);
+	if (x->snap->policy.trusted.n)
+		take_client(x);
+	return TG_NEXT;
+}

@@ -1,0 +1,30 @@
+#pragma once
+/*
+ * Counters and histograms. One shard per loop, written by that loop alone (relaxed atomics, no lock), summed when /metrics is read. Label sets are
+ * fixed (route pattern, status, model of the configuration, refusal reason): a caller cannot make new ones (peers.md 5).
+ * Names: tables/metrics.def (name, type, unit, help); gen_ai names and buckets are wire.md 4g's.
+ */
+#include "gate/record.h"
+#include "http/h1.h"
+
+#define TG_METRIC_MODELS 256 /* models beyond this share the last place, labelled "other" */
+
+struct tg_metrics_shard; /* opaque, cache-line aligned */
+struct tg_metrics_shard *tg_metrics_shard_new(void);
+void tg_metrics_shard_free(struct tg_metrics_shard *s);
+
+void tg_metrics_record(struct tg_metrics_shard *s, const struct tg_record *r); /* at the end of each request */
+void tg_metrics_refusal(struct tg_metrics_shard *s, const char *reason);      /* a name from refusals.def or tables/reasons.def */
+enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_WORKER_CONNECTIONS, TG_GAUGE_COUNT };
+void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta);
+enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_COUNT };
+void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c);
+
+struct tg_metrics_worker { /* one a worker, filled by the handler */
+	const char *model, *worker;
+	int up;                /* 1 up, 0 down */
+	unsigned in_use;
+};
+/* Prometheus text format 0.0.4. `models`: names by model_index. */
+void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const char *const *models, unsigned nmodels,
+		      const struct tg_metrics_worker *workers, unsigned nworkers, uint64_t start_wall_us, uint64_t log_lost);

@@ -1,0 +1,44 @@
+/*
+ * Stage 11: the record. One access-log line and the metrics of it, for every request. The audit log's `closed` record will be written here, its `opened` one after
+ * authorize; the answer's first byte does not leave before the latter.
+ */
+#include "gate/exchange.h"
+
+enum tg_step tg_stage_record(struct tg_exchange *x)
+{
+	uint64_t now = tg_mono_us();
+	struct tg_record r = {
+		.wall_us = x->wall_us,
+		.total_us = now - x->start_us,
+		.first_byte_us = x->first_us ? x->first_us - x->start_us : 0,
+		.overhead_us = x->overhead_us,
+		.client = &x->client,
+		.principal = x->principal,
+		.key_prefix = !x->principal && x->presented ? x->presented_prefix : NULL,
+		.route = x->route,
+		.method = (enum tg_method)x->method,
+		.path = { x->path_text, x->path_len },
+		.model = x->model ? x->model->conf->name : NULL,
+		.worker = x->worker ? x->worker->name : NULL,
+		.model_index = x->model ? (int)x->model->index : -1,
+		.status = x->status,
+		.bytes_in = x->bytes_in,
+		.bytes_out = x->bytes_out,
+		.usage = x->usage,
+		.stream = x->stream,
+		.partial = x->partial,
+		.retries = x->retried,
+		.event = x->event,
+		.reason = x->reason,
+		.request_id = tg_exchange_rid(x),
+	};
+	tg_record_line(&x->gl->log, &r);
+	tg_gate_log_later(x->gl);
+	tg_metrics_record(x->gl->metrics, &r);
+	if (x->worker) {
+		/* Last, so that the line could name it: the next in the queue gets the slot. */
+		tg_model_release(x->model, x->worker);
+		x->worker = NULL;
+	}
+	return TG_NEXT;
+}

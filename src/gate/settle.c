@@ -1,0 +1,26 @@
+/*
+ * Stage 10: gives back what the request took. Runs once for every request, however it ended. Actual tokens and cost against a reservation come here when
+ * token limits and budgets do.
+ */
+#include "gate/exchange.h"
+
+enum tg_step tg_stage_settle(struct tg_exchange *x)
+{
+	if (x->up) {
+		tg_upstream_close(x->up);
+		x->up = NULL;
+	}
+	tg_timer_stop(&x->timer);
+	if (x->worker) {
+		if (x->trial)
+			atomic_store(&x->worker->trying, false);
+		x->trial = false;
+	}
+	if (x->sse) {
+		tg_metrics_gauge(x->gl->metrics, TG_GAUGE_STREAMS, -1);
+		/* A stream cut short never told its usage: each event carried about one token. */
+		if (x->partial && !x->usage.seen && x->sse->events)
+			x->usage.completion = x->sse->events;
+	}
+	return TG_NEXT;
+}

@@ -1,0 +1,33 @@
+#pragma once
+/*
+ * The immutable state that requests are judged by: configuration, keys, networks, models. The control thread builds a new one and posts it to every loop;
+ * each loop swaps its pointer and drops its count on the old one when its last request that holds it has ended.
+ */
+#include "gate/route.h"
+#include "policy/policy.h"
+#include "pool/model.h"
+
+/* A configuration shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
+struct tg_shared_config {
+	_Atomic unsigned refs;
+	struct tg_config *config;
+};
+struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed */
+struct tg_shared_config *tg_shared_config_get(struct tg_shared_config *s);
+void tg_shared_config_put(struct tg_shared_config *s);
+
+struct tg_snapshot {
+	_Atomic unsigned refs;   /* the control thread's and one a loop */
+	unsigned nloops;
+	unsigned *in_flight;     /* a loop's own count of requests that hold it; the loop's thread only */
+	struct tg_shared_config *shared;
+	const struct tg_config *config;
+	struct tg_policy policy;
+	struct tg_models models;
+	struct tg_rate rates[TG_LIMIT_COUNT];
+	uint32_t held;           /* permissions that at least one key holds (000's 500 texts) */
+};
+
+/* Takes a count of `config`. `old` may be NULL. */
+struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *config, const struct tg_keyfile *keyfile, const struct tg_snapshot *old, unsigned nloops, struct tg_err *err);
+void tg_snapshot_put(struct tg_snapshot *s);
