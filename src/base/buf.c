@@ -29,7 +29,7 @@ bool tg_buf_reserve_slow(struct tg_buf *b, size_t n)
 		b->failed = true;
 		return false;
 	}
-	size_t cap = b->cap ? b->cap : 256;
+	size_t cap = b->cap ? b->cap : b->max < 256 ? b->max : 256;
 	while (cap - b->len < n)
 		cap = cap > b->max / 2 ? b->max : cap * 2;
 	char *p = realloc(b->p, cap);

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "config/config.h"
 #include "net/addr.h"
-#include "policy/keyfile.h"
+#include "policy/policy.h"
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -62,11 +62,11 @@ static void print_listen(const struct tg_strlist *listen)
 		struct tg_listen l;
 		struct tg_err why;
 		struct tg_addr a;
-		const char *reach = "reachable from other machines: they need a key";
+		const char *reach = "reachable from other machines";
 		if (!tg_listen_parse(tg_slice_cstr(listen->v[i]), &l, &why))
 			continue;
 		if (l.unix_socket)
-			reach = "Unix socket: its callers are never local, they need a key";
+			reach = "Unix socket: its callers are never taken for local";
 		else if (tg_addr_parse(l.host, &a) && tg_addr_is_loopback(&a))
 			reach = "this machine only";
 		printf("     %s (%s)\n", listen->v[i], reach);
@@ -147,6 +147,12 @@ int tg_cmd_config(int argc, char **argv)
 	} else {
 		struct tg_err err;
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
+		struct tg_cidr_list trusted = { 0 };
+		if (c && !tg_policy_trusted(c, &trusted, &err)) {
+			tg_config_free(c);
+			c = NULL;
+		}
+		tg_cidr_list_free(&trusted);
 		if (!c) {
 			fprintf(stderr, "%s\n", err.text);
 			return 2;

@@ -58,10 +58,12 @@ static bool make_folder(const char *path, mode_t mode)
 	struct stat st;
 	if (mkdir(path, mode) == 0)
 		return true;
-	if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+	if (errno == EEXIST && stat(path, &st) == 0) {
 		if (mode == 0700 && (st.st_mode & 022))
 			fprintf(stderr, "warning: others may write to %s: chmod 700 it\n", path);
-		return true;
+		if (S_ISDIR(st.st_mode))
+			return true;
+		errno = ENOTDIR;
 	}
 	fprintf(stderr, "tollgate init: cannot make the folder %s: %s\n", path, strerror(errno));
 	return false;
@@ -201,7 +203,7 @@ static bool base_url(const struct tg_config *c, char *out, size_t cap)
 	return false;
 }
 
-static void print_key(const char *what, const char *made, const struct tg_config *c, const char *option, size_t length)
+static void print_key(const char *what, const char *made, const struct tg_config *c, const char *option, size_t length, const char *file)
 {
 	const char *origin = tg_config_origin(c, "auth", option);
 	if (*made)
@@ -209,7 +211,7 @@ static void print_key(const char *what, const char *made, const struct tg_config
 	else if (length)
 		printf("  %s  already set: %s\n", what, origin);
 	else
-		printf("  %s  not set: add a line INFERENCE_%s_KEY=... to data/keys.env\n", what, strcmp(option, "read_key") == 0 ? "READ" : "ADMIN");
+		printf("  %s  not set: add a line INFERENCE_%s_KEY=... to %s\n", what, strcmp(option, "read_key") == 0 ? "READ" : "ADMIN", file);
 }
 
 static void print_screen(const struct first_run *r, const struct tg_config *c)
@@ -225,15 +227,15 @@ static void print_screen(const struct first_run *r, const struct tg_config *c)
 	printf("Settings: %s (%s)    Keys: %s (%s)\n\n", file, r->made_toml ? "made now" : "was there", keys,
 	       r->made_keys ? "made now" : access(keys, F_OK) == 0 ? "was there" : "not needed");
 	printf("  URL        %s%s\n", url, known ? "" : "  (as it is logged at the start)");
-	print_key("Admin key", r->admin, c, "admin_key", c->admin_key.n);
-	print_key("Read key ", r->read, c, "read_key", c->read_key.n);
+	print_key("Admin key", r->admin, c, "admin_key", c->admin_key.n, keys);
+	print_key("Read key ", r->read, c, "read_key", c->read_key.n, keys);
 	if (*r->admin || *r->read)
 		puts("  Keys are shown this once.");
 	printf("\nStart it:\n  tollgate serve%s%s\n", here ? "" : " --config ", here ? "" : file);
 	puts("\nTry it:");
 	if (!*r->read && from && strstr(from, "keys.env"))
 		printf("  . %s%s\n", keys[0] == '/' ? "" : "./", keys);
-	else if (!*r->read && from && strncmp(from, "environment", 11) != 0)
+	else if (!*r->read && c->read_key.n && strncmp(from, "environment", 11) != 0)
 		printf("  INFERENCE_READ_KEY='the read key'     # %s\n", from);
 	printf("  curl %s/health\n", url);
 	printf("  curl -H \"Authorization: Bearer %s\" %s/v1/models\n", key, url);

@@ -48,6 +48,14 @@ int tg_cmd_serve(int argc, char **argv)
 		fprintf(stderr, "tollgate: %s\n", err.text);
 		return 2;
 	}
+	struct tg_cidr_list trusted = { 0 };
+	bool understood = tg_policy_trusted(c, &trusted, &err);
+	tg_cidr_list_free(&trusted);
+	if (!understood) {
+		fprintf(stderr, "tollgate: %s\n", err.text);
+		tg_config_free(c);
+		return 2;
+	}
 	struct tg_control_conf conf = { .config = c, .source = &source, .also = also, .nalso = nalso };
 	return tg_control_main(&conf);
 }

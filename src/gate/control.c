@@ -51,11 +51,33 @@ static void say(const char *what, const char *detail)
 
 /* ---- snapshots ---- */
 
+/* What leaves the gate more open or more useless than it seems. */
+static void warn_about(const struct tg_snapshot *s)
+{
+	static const struct {
+		uint32_t perm;
+		const char *text;
+	} rows[] = {
+		{ TG_PERM_write_models, "no admin key: INFERENCE_ADMIN_KEY is not set; admin routes answer 500 (tollgate init makes one)" },
+		{ TG_PERM_read_models, "no key at all: inference routes answer 500, /infer serves local callers only (tollgate init makes keys)" },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (!(s->held & rows[i].perm)) {
+			say("warning: ", rows[i].text);
+			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
+		}
+	if (!s->policy.require_auth_for_external) {
+		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
+		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
+	}
+}
+
 static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
 	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, c->gate.snapshot, c->gate.nloops, err);
 	if (!s)
 		return false;
+	warn_about(s);
 	tg_gate_publish(&c->gate, s);
 	return true;
 }
@@ -348,26 +370,6 @@ static void open_control(struct control *c)
 	uv_signal_start(&c->hup, on_hup, SIGHUP);
 }
 
-static void warn_without_keys(const struct tg_snapshot *s)
-{
-	static const struct {
-		uint32_t perm;
-		const char *text;
-	} rows[] = {
-		{ TG_PERM_write_models, "no admin key: INFERENCE_ADMIN_KEY is not set; admin routes answer 500 (tollgate init makes one)" },
-		{ TG_PERM_read_models, "no key at all: inference routes answer 500, /infer serves local callers only (tollgate init makes keys)" },
-	};
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (!(s->held & rows[i].perm)) {
-			say("warning: ", rows[i].text);
-			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
-		}
-	if (!s->policy.require_auth_for_external) {
-		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
-		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
-	}
-}
-
 static bool start(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
@@ -386,6 +388,8 @@ static bool start(struct control *c, struct tg_err *err)
 	}
 	c->keyfile_usable = usable;
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
+	if (!c->seen_any)
+		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
 	g->limiter = tg_limiter_new(65536);
 	g->loops = calloc(g->nloops, sizeof *g->loops);
 	g->states = calloc(g->nloops, sizeof *g->states);
@@ -447,8 +451,7 @@ int tg_control_main(const struct tg_control_conf *conf)
 				  .rotate_bytes = c.shared->config->log_rotate_bytes, .rotate_keep = c.shared->config->log_rotate_keep };
 	if (!tg_log_open(&lc, &err) || !start(&c, &err)) {
 		say("", err.text);
-		for (unsigned i = 0; i < c.gate.naddrs; i++)
-			tg_listen_free(&c.gate.addrs[i]); /* socket files are removed; the rest ends with the process */
+		cleanup(&c);
 		tg_log_close();
 		return 1;
 	}
@@ -456,7 +459,7 @@ int tg_control_main(const struct tg_control_conf *conf)
 		fprintf(stderr, "tollgate: listening on %s\n", c.gate.addrs[i].text);
 		tg_log(TG_LOG_F_INFO, "gate.listening", "s:address", c.gate.addrs[i].text, NULL);
 	}
-	warn_without_keys(c.gate.snapshot);
+	warn_about(c.gate.snapshot);
 	uv_timer_start(&c.look, on_look, KEYFILE_LOOK_MS, KEYFILE_LOOK_MS);
 	uv_timer_start(&c.probe, on_probe, 0, PROBE_EVERY_MS);
 	atomic_store(&c.gate.ready, true);

@@ -12,7 +12,8 @@ enum tg_step tg_stage_limit(struct tg_exchange *x)
 	const struct tg_principal *p = x->principal;
 	bool nameless = !p || p->source == TG_SRC_LOCAL || p->source == TG_SRC_OUTSIDER;
 	uint64_t who = nameless ? tg_limit_who(class, x->client.ip, sizeof x->client.ip) : tg_limit_who(class, &p->hash, sizeof p->hash);
-	x->verdict = tg_limiter_take(x->gl->gate->limiter, who, rate, tg_mono_us() / 1000u, x->wall_us / 1000000u);
+	uint64_t mono_ms = x->start_us / 1000u, wall_ms = (mono_ms * 1000u + (x->wall_us - x->start_us)) / 1000u;
+	x->verdict = tg_limiter_take(x->gl->gate->limiter, who, rate, mono_ms, wall_ms);
 	if (x->verdict.passed)
 		return TG_NEXT;
 	char retry[48];

@@ -243,14 +243,16 @@ static bool deliver(struct tg_exchange *x, char *p, size_t n, bool end)
 {
 	if (x->answer_mode == TG_ANSWER_COLLECT)
 		return collect(x, p, n);
-	struct tg_slice piece[3] = { { p, n } };
+	struct tg_slice piece[2] = { { p, n } };
 	unsigned k = 1;
 	if (x->sse) {
 		tg_sse_feed(x->sse, p, n, piece);
 		k = 2;
-		if (end) {
-			piece[2] = tg_sse_end(x->sse);
-			k = 3;
+		if (end && x->sse->tail.len) { /* an event that the stream did not end; asking for it ends the life of the pieces before */
+			if (!push(x, piece, k, false))
+				return false;
+			piece[0] = tg_sse_end(x->sse);
+			k = 1;
 		}
 		x->usage = x->sse->usage;
 	} else if (x->status == 200 && (n || x->usage_scan)) {

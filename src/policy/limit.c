@@ -65,7 +65,7 @@ void tg_limiter_free(struct tg_limiter *l)
 }
 
 struct ask {
-	uint64_t who, now, wall_s;
+	uint64_t who, now, wall_ms;
 	uint32_t n, period_s;
 };
 
@@ -89,7 +89,7 @@ static struct tg_verdict verdict(const struct ask *a, bool passed, uint64_t used
 		.limit = a->n,
 		.remaining = passed && a->n > used ? (uint32_t)(a->n - used) : 0,
 		.retry_after_s = s ? (uint32_t)s : 1,
-		.reset_s = a->wall_s + s,
+		.reset_s = (a->wall_ms + left + 999) / 1000,
 	};
 }
 
@@ -181,14 +181,14 @@ static bool settle_in(struct tg_limiter *l, struct ask *a, struct tg_verdict *v)
 	return true;
 }
 
-struct tg_verdict tg_limiter_take(struct tg_limiter *l, uint64_t who, struct tg_rate rate, uint64_t mono_ms, uint64_t wall_s)
+struct tg_verdict tg_limiter_take(struct tg_limiter *l, uint64_t who, struct tg_rate rate, uint64_t mono_ms, uint64_t wall_ms)
 {
 	if (rate.n == 0)
-		return (struct tg_verdict){ .passed = true, .retry_after_s = 1, .reset_s = wall_s };
+		return (struct tg_verdict){ .passed = true, .retry_after_s = 1, .reset_s = wall_ms / 1000 };
 	struct ask a = {
 		.who = who ? who : 1,
 		.now = mono_ms & START_MASK,
-		.wall_s = wall_s,
+		.wall_ms = wall_ms,
 		.n = rate.n < COUNT_MAX ? rate.n : COUNT_MAX,
 		.period_s = rate.period_s ? rate.period_s : 1,
 	};

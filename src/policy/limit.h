@@ -16,8 +16,8 @@ struct tg_verdict {
 	uint32_t retry_after_s; /* >= 1; until the window ends, rounded up */
 	uint64_t reset_s;       /* epoch seconds: the end of the window, rounded up */
 };
-/* rate.n 0 (off) passes and touches nothing; above 2^24 - 1 it counts as that. wall_s: the wall clock at mono_ms, whole seconds. A rate that changed (a reload)
+/* rate.n 0 (off) passes and touches nothing; above 2^24 - 1 it counts as that. wall_ms: the wall clock at mono_ms, milliseconds since the epoch: the same moment, so that Reset stays the same through a window. A rate that changed (a reload)
  * judges the window that is running.
  * `who`: a 64-bit hash of class and principal or address (tg_limit_who). A full neighbourhood of live cells refuses (fails closed). */
-struct tg_verdict tg_limiter_take(struct tg_limiter *l, uint64_t who, struct tg_rate rate, uint64_t mono_ms, uint64_t wall_s);
+struct tg_verdict tg_limiter_take(struct tg_limiter *l, uint64_t who, struct tg_rate rate, uint64_t mono_ms, uint64_t wall_ms);
 uint64_t tg_limit_who(unsigned limit_class, const void *key, size_t n); /* SipHash-like, keyed per process: no flooding by chosen keys */

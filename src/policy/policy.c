@@ -31,17 +31,27 @@ static bool add_keys(struct tg_policy *p, struct tg_digester *d, const struct tg
 	       add_list(p, d, &c->chapkit_keys, TG_SRC_CHAPKIT_KEYS, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEYS");
 }
 
+bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err)
+{
+	const char *origin = tg_config_origin(c, "server", "trusted_proxies");
+	for (size_t i = 0; i < c->trusted_proxies.n; i++)
+		if (!tg_cidr_list_add(into, tg_slice_cstr(c->trusted_proxies.v[i]))) {
+			tg_err_set(err, "%s: [server] trusted_proxies: \"%s\" is neither an address nor a network", origin ? origin : "",
+				   c->trusted_proxies.v[i]);
+			return false;
+		}
+	return true;
+}
+
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *f, struct tg_err *err)
 {
 	*p = (struct tg_policy){ .config = c, .require_auth_for_external = f ? f->require_auth_for_external : true };
 	nameless(&p->local_caller, "local", TG_SRC_LOCAL);
 	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER);
-	for (size_t i = 0; i < c->trusted_proxies.n; i++)
-		if (!tg_cidr_list_add(&p->trusted, tg_slice_cstr(c->trusted_proxies.v[i]))) {
-			tg_err_set(err, "[server] trusted_proxies: \"%s\" is neither an address nor a network", c->trusted_proxies.v[i]);
-			tg_policy_free(p);
-			return false;
-		}
+	if (!tg_policy_trusted(c, &p->trusted, err)) {
+		tg_policy_free(p);
+		return false;
+	}
 	static char *loopback[] = { "127.0.0.1", "localhost", "::1" };
 	struct tg_strlist nets = f ? f->local_networks : (struct tg_strlist){ loopback, 3 };
 	for (size_t i = 0; i < nets.n; i++)

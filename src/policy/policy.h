@@ -17,6 +17,8 @@ struct tg_policy {
 
 /* `keyfile` NULL: there is no usable key file: no keys of it, auth required, local = loopback. False: err names the option. */
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *keyfile, struct tg_err *err);
+/* The networks of trusted_proxies; false: one is none, err names its place. Also how the command line checks a configuration before it starts. */
+bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err);
 void tg_policy_free(struct tg_policy *p);
 /* Whether a Host or Origin host (port already cut) names us: loopback name or address, the connection's own address, or server.hosts. */
 bool tg_policy_own_host(const struct tg_policy *p, struct tg_slice host, const struct tg_addr *self);

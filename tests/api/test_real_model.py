@@ -1,0 +1,158 @@
+"""
+The main job on real input: a real small language model behind the gate, driven by the official OpenAI client. Needs what `sh scripts/llm.sh fetch`
+leaves in TOLLGATE_LLM_DIR (default ~/.cache/tollgate-llm): the weights, and node-llama-cpp or a llama-server.
+"""
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from lib.gate import READ, ROOT, free_port, model
+
+LLM = Path(os.environ.get("TOLLGATE_LLM_DIR") or Path.home() / ".cache" / "tollgate-llm")
+WEIGHTS = LLM / "gemma3-270m.gguf"
+LOAD_S = 120
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "The weather of a city",
+                                           "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]
+
+
+def command(port):
+    """The worker's command line, or the reason why there is none."""
+    if not WEIGHTS.exists():
+        return f"no weights in {LLM} (sh scripts/llm.sh fetch)"
+    if server := shutil.which("llama-server"):
+        return [server, "-m", str(WEIGHTS), "--alias", "gemma3", "--host", "127.0.0.1", "--port", str(port), "-c", "4096", "--jinja"]
+    if not (LLM / "node_modules" / "node-llama-cpp").exists() or not shutil.which("node"):
+        return f"neither llama-server nor node with node-llama-cpp in {LLM} (sh scripts/llm.sh fetch)"
+    return ["node", str(ROOT / "scripts" / "openai_worker.mjs"), "--model", str(WEIGHTS), "--name", "gemma3", "--modules", str(LLM), "--port", str(port)]
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    """The URL of a model server that has loaded its model; its process group ends with the module."""
+    port = free_port()
+    argv = command(port)
+    if isinstance(argv, str):
+        pytest.skip(argv)
+    out = tmp_path_factory.mktemp("llm") / "worker.log"
+    with out.open("w") as log:
+        proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + LOAD_S
+        while True:
+            assert proc.poll() is None and time.monotonic() < end, f"the model server did not come up:\n{out.read_text()[-4000:]}"
+            try:
+                if httpx.get(url + "/health", timeout=5, trust_env=False).status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(proc.pid, signal.SIGTERM)
+        try:
+            proc.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(proc.pid, signal.SIGKILL)
+            proc.wait()
+
+
+@pytest.fixture(scope="module")
+def door(module_gate, llm):
+    return module_gate(models=[model("gemma3", llm, slots=2)])
+
+
+@pytest.fixture(scope="module")
+def ai(door):
+    with httpx.Client(trust_env=False, timeout=120) as http:
+        yield openai.OpenAI(base_url=door.url + "/v1", api_key=READ, max_retries=0, http_client=http)
+
+
+def test_plain_completion(ai, door):
+    got = ai.chat.completions.with_raw_response.create(model="gemma3", messages=[{"role": "user", "content": "The capital of France is"}], max_tokens=16)
+    answer = got.parse()
+    assert answer.object == "chat.completion" and answer.model == "gemma3"
+    assert answer.choices[0].message.content.strip()
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert 0 < answer.usage.completion_tokens <= 16 and answer.usage.prompt_tokens > 0
+    record = door.record(got.headers["x-request-id"])
+    assert (record["prompt_tokens"], record["completion_tokens"]) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    assert record["model"] == "gemma3" and record["status"] == 200 and record["stream"] is False and not record["partial"]
+
+
+def test_the_same_words_plain_and_streamed(ai):
+    """At temperature 0 a stream's pieces joined are the plain answer."""
+    ask = dict(model="gemma3", messages=[{"role": "user", "content": "Name three colours."}], max_tokens=24, temperature=0)
+    plain = ai.chat.completions.create(**ask)
+    began, first, pieces, finish = time.monotonic(), None, [], None
+    for chunk in ai.chat.completions.create(stream=True, **ask):
+        assert chunk.usage is None, "usage was not asked for"
+        if chunk.choices and chunk.choices[0].delta.content:
+            first = first or time.monotonic()
+            pieces.append(chunk.choices[0].delta.content)
+        if chunk.choices and chunk.choices[0].finish_reason:
+            finish = chunk.choices[0].finish_reason
+    assert "".join(pieces) == plain.choices[0].message.content
+    assert finish == plain.choices[0].finish_reason
+    assert len(pieces) > 1 and first - began < time.monotonic() - began, "it came in pieces, not at the end"
+
+
+def test_usage_of_a_stream_reaches_who_asked_and_the_log(ai, door):
+    got = ai.chat.completions.with_raw_response.create(model="gemma3", messages=[{"role": "user", "content": "Count: one, two,"}], max_tokens=12, stream=True,
+                                                       stream_options={"include_usage": True})
+    chunks = list(got.parse())
+    usage = chunks[-1].usage
+    assert usage and chunks[-1].choices == [] and 0 < usage.completion_tokens <= 12
+    record = door.record(got.headers["x-request-id"])
+    assert (record["prompt_tokens"], record["completion_tokens"]) == (usage.prompt_tokens, usage.completion_tokens)
+    assert record["stream"] is True
+
+
+def test_tokens_of_a_stream_are_logged_unasked(ai, door):
+    got = ai.chat.completions.with_raw_response.create(model="gemma3", messages=[{"role": "user", "content": "Hello"}], max_tokens=6, stream=True)
+    list(got.parse())
+    assert 0 < door.record(got.headers["x-request-id"])["completion_tokens"] <= 6
+
+
+def test_tools_pass(ai):
+    """A small model calls nothing; what counts is that a request with tools goes through, plain and streamed, and its answer is well-formed."""
+    ask = dict(model="gemma3", messages=[{"role": "user", "content": "What is the weather in Paris?"}], tools=TOOLS, tool_choice="auto", max_tokens=16)
+    answer = ai.chat.completions.create(**ask)
+    assert answer.choices[0].message.role == "assistant" and answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+    chunks = list(ai.chat.completions.create(stream=True, **ask))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ("stop", "length", "tool_calls")
+
+
+def test_a_client_that_leaves_frees_the_model(ai, door):
+    """Both slots are taken by long answers whose clients leave; the next request must not wait for their thousand tokens."""
+    ask = dict(model="gemma3", messages=[{"role": "user", "content": "Tell a very long story."}], max_tokens=1500, temperature=1, stream=True)
+    for _ in range(2):
+        got = ai.chat.completions.with_raw_response.create(**ask)
+        stream = got.parse()
+        next(iter(stream))
+        stream.close()
+        record = door.record(got.headers["x-request-id"])
+        assert record["partial"] is True and record["reason"] == "client_gone"
+    began = time.monotonic()
+    ai.chat.completions.create(model="gemma3", messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    assert time.monotonic() - began < 10
+
+
+def test_through_001s_route(door):
+    """Document 001's /infer, translated to the same model."""
+    r = door.client(READ, timeout=120).post("/infer", json={"model_name": "gemma3", "request_body": {"input": "The capital of France is", "max_new_tokens": 8}})
+    assert r.status_code == 200, r.text
+    assert r.json()["response"].strip() and r.json()["model_name_processed"] == "gemma3"
+
+
+def test_refused_without_a_key_and_the_model_hears_nothing(door):
+    with httpx.Client(trust_env=False) as http, pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=door.url + "/v1", api_key="wrong-key-000000000000", max_retries=0, http_client=http).chat.completions.create(
+            model="gemma3", messages=[{"role": "user", "content": "Hi"}])
