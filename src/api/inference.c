@@ -26,27 +26,27 @@ const struct tg_forward *tg_forward_of(const struct tg_route *r)
 	return NULL;
 }
 
-int tg_api_chat(struct tg_exchange *x)
+enum tg_step tg_api_chat(struct tg_exchange *x)
 {
 	return tg_forward_start(x);
 }
 
-int tg_api_completions(struct tg_exchange *x)
+enum tg_step tg_api_completions(struct tg_exchange *x)
 {
 	return tg_forward_start(x);
 }
 
-int tg_api_embeddings(struct tg_exchange *x)
+enum tg_step tg_api_embeddings(struct tg_exchange *x)
 {
 	return tg_forward_start(x);
 }
 
-int tg_api_infer(struct tg_exchange *x)
+enum tg_step tg_api_infer(struct tg_exchange *x)
 {
 	return tg_forward_start(x);
 }
 
-int tg_api_inference(struct tg_exchange *x)
+enum tg_step tg_api_inference(struct tg_exchange *x)
 {
 	return tg_forward_start(x);
 }

@@ -7,10 +7,10 @@
 
 #define LIST_MAX (4u << 20)
 
-static int answer_buf(struct tg_exchange *x, struct tg_buf *b)
+static enum tg_step answer_buf(struct tg_exchange *x, struct tg_buf *b)
 {
-	int r = b->failed ? (int)tg_answer_problem(x, TG_E_internal, "memory", "The answer could not be built.", NULL, NULL)
-			  : (int)tg_answer(x, 200, "application/json", tg_buf_view(b), NULL);
+	enum tg_step r = b->failed ? tg_answer_problem(x, TG_E_internal, "memory", "The answer could not be built.", NULL, NULL)
+			  : tg_answer(x, 200, "application/json", tg_buf_view(b), NULL);
 	tg_buf_free(b);
 	return r;
 }
@@ -32,7 +32,7 @@ static void v1_entry(struct tg_buf *b, const struct tg_exchange *x, const struct
 	tg_buf_lit(b, ",\"owned_by\":\"tollgate\"}");
 }
 
-int tg_api_v1_models(struct tg_exchange *x)
+enum tg_step tg_api_v1_models(struct tg_exchange *x)
 {
 	const struct tg_models *ms = &x->snap->models;
 	struct tg_buf b;
@@ -47,7 +47,7 @@ int tg_api_v1_models(struct tg_exchange *x)
 	return answer_buf(x, &b);
 }
 
-int tg_api_v1_model(struct tg_exchange *x)
+enum tg_step tg_api_v1_model(struct tg_exchange *x)
 {
 	static const char prefix[] = "/v1/models/";
 	struct tg_slice path = x->head->path, name = { path.p + sizeof prefix - 1, path.n - (sizeof prefix - 1) };
@@ -55,7 +55,7 @@ int tg_api_v1_model(struct tg_exchange *x)
 	if (!m) {
 		char text[256];
 		snprintf(text, sizeof text, "The model `%.*s` does not exist or you do not have access to it.", (int)(name.n < 100 ? name.n : 100), name.p);
-		return (int)tg_answer_problem(x, TG_E_model_not_found, "model_not_found", text, NULL, NULL);
+		return tg_answer_problem(x, TG_E_model_not_found, "model_not_found", text, NULL, NULL);
 	}
 	struct tg_buf b;
 	tg_buf_init(&b, 4096);
@@ -63,7 +63,7 @@ int tg_api_v1_model(struct tg_exchange *x)
 	return answer_buf(x, &b);
 }
 
-int tg_api_models(struct tg_exchange *x)
+enum tg_step tg_api_models(struct tg_exchange *x)
 {
 	const struct tg_models *ms = &x->snap->models;
 	char created[20];
@@ -83,7 +83,7 @@ int tg_api_models(struct tg_exchange *x)
 }
 
 /* The active model is the first configured one until models can be registered. */
-int tg_api_models_info(struct tg_exchange *x)
+enum tg_step tg_api_models_info(struct tg_exchange *x)
 {
 	const struct tg_models *ms = &x->snap->models;
 	char started[20];
@@ -122,7 +122,7 @@ int tg_api_models_info(struct tg_exchange *x)
  * POST /models/reload: no body reloads the active model (seed ledger C-51); {"model_id": ...} or the origin's {"model_path": ...} names one. For a URL worker reloading is
  * a fresh probe of all workers of that model, done by the control thread.
  */
-int tg_api_models_reload(struct tg_exchange *x)
+enum tg_step tg_api_models_reload(struct tg_exchange *x)
 {
 	const struct tg_models *ms = &x->snap->models;
 	static const char *const names[] = { "model_id", "model_path" };
@@ -131,7 +131,7 @@ int tg_api_models_reload(struct tg_exchange *x)
 	if (body.n) {
 		struct tg_json_scan s;
 		if (tg_json_scan_all(&s, body, names, 2) != TG_JSON_DONE)
-			return (int)tg_answer_problem(x, TG_E_bad_json, "bad_body", "The body is not a valid JSON object.", NULL, NULL);
+			return tg_answer_problem(x, TG_E_bad_json, "bad_body", "The body is not a valid JSON object.", NULL, NULL);
 		for (unsigned i = 0; i < 2 && !name.p; i++) {
 			if (s.want[i].type == TG_JSON_NONE || s.want[i].type == TG_JSON_NULL)
 				continue;
@@ -139,7 +139,7 @@ int tg_api_models_reload(struct tg_exchange *x)
 			if (n < 0) {
 				char text[96];
 				snprintf(text, sizeof text, "Validation error on %s: must be the name of a model", names[i]);
-				return (int)tg_answer_problem(x, TG_E_bad_field, "bad_body", text, names[i], NULL);
+				return tg_answer_problem(x, TG_E_bad_field, "bad_body", text, names[i], NULL);
 			}
 			name = (struct tg_slice){ plain, (size_t)n };
 		}
@@ -151,7 +151,7 @@ int tg_api_models_reload(struct tg_exchange *x)
 		tg_buf_lit(&t, "There is no such model. Known models: ");
 		tg_models_list(ms, &t);
 		tg_buf_char(&t, 0);
-		int r = (int)tg_answer_problem(x, TG_E_model_not_found, "model_not_found", t.failed ? "There is no such model." : t.p, "model_id", NULL);
+		enum tg_step r = tg_answer_problem(x, TG_E_model_not_found, "model_not_found", t.failed ? "There is no such model." : t.p, "model_id", NULL);
 		tg_buf_free(&t);
 		return r;
 	}

@@ -3,44 +3,44 @@
 #include "gate/exchange.h"
 #include "gate/handlers.h"
 
-int tg_api_root(struct tg_exchange *x)
+enum tg_step tg_api_root(struct tg_exchange *x)
 {
 	static const char json[] = "{\"name\":\"Tollgate\",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}";
 	static const char html[] = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate</title><h1>Tollgate " TG_VERSION
 				   "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>";
 	struct tg_slice accept = tg_head_get(x->head, TG_H_ACCEPT);
 	if (accept.n && memmem(accept.p, accept.n, "text/html", 9))
-		return (int)tg_answer(x, 200, "text/html; charset=utf-8", (struct tg_slice){ html, sizeof html - 1 }, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
-	return (int)tg_answer(x, 200, "application/json", (struct tg_slice){ json, sizeof json - 1 }, "Vary: Accept\r\n");
+		return tg_answer(x, 200, "text/html; charset=utf-8", (struct tg_slice){ html, sizeof html - 1 }, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
+	return tg_answer(x, 200, "application/json", (struct tg_slice){ json, sizeof json - 1 }, "Vary: Accept\r\n");
 }
 
 /* Document 003's body. Without a store yet the keys in memory are the database, and they are there. */
-int tg_api_health(struct tg_exchange *x)
+enum tg_step tg_api_health(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	bool ok = atomic_load(&g->ready) && !atomic_load(&g->draining);
-	return (int)tg_answer(x, 200, "application/json",
+	return tg_answer(x, 200, "application/json",
 			      ok ? TG_S("{\"status\":\"healthy\",\"checks\":{\"database\":\"healthy\"}}")
 				 : TG_S("{\"status\":\"degraded\",\"checks\":{\"database\":\"healthy\"}}"),
 			      "Cache-Control: no-store\r\n");
 }
 
-int tg_api_livez(struct tg_exchange *x)
+enum tg_step tg_api_livez(struct tg_exchange *x)
 {
-	return (int)tg_answer(x, 200, "application/json", TG_S("{\"status\":\"alive\"}"), "Cache-Control: no-store\r\n");
+	return tg_answer(x, 200, "application/json", TG_S("{\"status\":\"alive\"}"), "Cache-Control: no-store\r\n");
 }
 
-int tg_api_readyz(struct tg_exchange *x)
+enum tg_step tg_api_readyz(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	if (atomic_load(&g->draining))
-		return (int)tg_answer(x, 503, "application/json", TG_S("{\"status\":\"draining\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
+		return tg_answer(x, 503, "application/json", TG_S("{\"status\":\"draining\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
 	if (!atomic_load(&g->ready))
-		return (int)tg_answer(x, 503, "application/json", TG_S("{\"status\":\"starting\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
-	return (int)tg_answer(x, 200, "application/json", TG_S("{\"status\":\"ready\"}"), "Cache-Control: no-store\r\n");
+		return tg_answer(x, 503, "application/json", TG_S("{\"status\":\"starting\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
+	return tg_answer(x, 200, "application/json", TG_S("{\"status\":\"ready\"}"), "Cache-Control: no-store\r\n");
 }
 
-int tg_api_metrics(struct tg_exchange *x)
+enum tg_step tg_api_metrics(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	const struct tg_models *ms = &x->snap->models;
@@ -55,20 +55,20 @@ int tg_api_metrics(struct tg_exchange *x)
 		}
 	struct tg_buf b;
 	tg_buf_init(&b, 16u << 20);
-	tg_metrics_write(&b, g->shards, g->nloops, ms->names, ms->n, workers, n, g->start_wall_us, tg_log_lost());
-	int r = b.failed ? (int)tg_answer_problem(x, TG_E_internal, "memory", "The metrics could not be written.", NULL, NULL)
-			 : (int)tg_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", tg_buf_view(&b), NULL);
+	tg_metrics_write(&b, g->shards, g->nloops + 1, ms->names, ms->n, workers, n, g->start_wall_us, tg_log_lost());
+	enum tg_step r = b.failed ? tg_answer_problem(x, TG_E_internal, "memory", "The metrics could not be written.", NULL, NULL)
+			 : tg_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", tg_buf_view(&b), NULL);
 	tg_buf_free(&b);
 	return r;
 }
 
 /* Rows that only close a tree or wait for their issue are answered by authorize; their handlers are never reached. */
-int tg_api_later(struct tg_exchange *x)
+enum tg_step tg_api_later(struct tg_exchange *x)
 {
-	return (int)tg_answer_problem(x, TG_E_not_implemented, "later", "This route is not built yet.", NULL, NULL);
+	return tg_answer_problem(x, TG_E_not_implemented, "later", "This route is not built yet.", NULL, NULL);
 }
 
-int tg_api_nowhere(struct tg_exchange *x)
+enum tg_step tg_api_nowhere(struct tg_exchange *x)
 {
-	return (int)tg_answer_problem(x, TG_E_not_found, "not_found", "There is nothing here.", NULL, NULL);
+	return tg_answer_problem(x, TG_E_not_found, "not_found", "There is nothing here.", NULL, NULL);
 }

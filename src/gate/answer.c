@@ -68,7 +68,7 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 void tg_answer_end_head(struct tg_exchange *x)
 {
 	struct tg_buf *b = &x->gl->loop->obuf;
-	if (x->gl->draining || x->body_left)
+	if (x->gl->draining || x->body_left || !x->snap->config->keepalive_ms)
 		x->closes = true;
 	if (x->closes || !x->keep_alive) {
 		x->closes = true;

@@ -143,7 +143,7 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 		if (tg_digest(&x->gl->digester, c, digest))
 			x->principal = tg_keyset_find(p->keys, digest);
 		if (!x->principal) /* a token's beginning says what it is, and no more should be said of it (S2-66) */
-			tg_key_prefix(tg_slice_starts(c, TG_S("eyJ")) ? (struct tg_slice){ 0 } : c, x->presented_prefix);
+			tg_key_prefix(memmem(c.p, c.n, "eyJ", 3) ? (struct tg_slice){ 0 } : c, x->presented_prefix);
 	}
 	bool infer = x->route && x->family == TG_FAM_INFER;
 	x->local = infer && is_local_caller(x);

@@ -170,6 +170,8 @@ static void on_hup(uv_signal_t *s, int signum)
 {
 	(void)signum;
 	struct control *c = s->data;
+	if (c->stopping)
+		return;
 	char text[96];
 	snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)tg_mono_us());
 	tg_notify(text);
@@ -184,14 +186,15 @@ static void on_hup(uv_signal_t *s, int signum)
 		set_log(shared->config);
 		tg_shared_config_put(c->shared);
 		c->shared = shared;
-		c->seen_any = !c->seen_any; /* the key file's path may have changed: look at it anew */
+		c->seen_any = !c->seen_any; /* the key file's path may have changed: it is looked at anew */
+		on_look(&c->look);
 		tg_log(TG_LOG_F_INFO, "config.reloaded", "s:file", shared->config->path, NULL);
-		tg_metrics_count(c->gate.shards[0], TG_COUNT_RELOADS);
+		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS);
 	} else if (c->conf->source) {
 		tg_shared_config_put(shared);
 		tg_log(TG_LOG_F_ERROR, "config.reload_failed", "s:why", err.text, NULL);
 		say("the configuration stays as it was: ", err.text);
-		tg_metrics_count(c->gate.shards[0], TG_COUNT_RELOADS_FAILED);
+		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS_FAILED);
 	}
 	tg_notify("READY=1");
 }
@@ -393,10 +396,12 @@ static bool start(struct control *c, struct tg_err *err)
 	g->limiter = tg_limiter_new(65536);
 	g->loops = calloc(g->nloops, sizeof *g->loops);
 	g->states = calloc(g->nloops, sizeof *g->states);
-	g->shards = calloc(g->nloops, sizeof *g->shards);
+	g->shards = calloc(g->nloops + 1, sizeof *g->shards);
 	c->threads = calloc(g->nloops, sizeof *c->threads);
+	if (g->shards)
+		g->shards[g->nloops] = tg_metrics_shard_new();
 	tg_err_set(err, "out of memory");
-	if (!g->limiter || !g->loops || !g->states || !g->shards || !c->threads || !bind_all(c, err))
+	if (!g->limiter || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads || !bind_all(c, err))
 		return false;
 	g->snapshot = tg_snapshot_new(c->shared, c->keyfile_usable ? &c->keyfile : NULL, NULL, g->nloops, err);
 	if (!g->snapshot)
@@ -419,10 +424,12 @@ static void cleanup(struct control *c)
 	struct tg_gate *g = &c->gate;
 	for (unsigned i = 0; i < c->nthreads; i++)
 		uv_thread_join(&c->threads[i]);
+	for (unsigned i = 0; i < c->nthreads; i++)
+		tg_gate_loop_free(&g->states[i]);
 	for (unsigned i = 0; i < g->naddrs; i++)
 		tg_listen_free(&g->addrs[i]);
 	tg_snapshot_put(g->snapshot);
-	for (unsigned i = 0; g->shards && i < g->nloops; i++)
+	for (unsigned i = 0; g->shards && i <= g->nloops; i++)
 		if (g->shards[i])
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);

@@ -7,5 +7,5 @@ enum tg_step tg_stage_dispatch(struct tg_exchange *x)
 		return TG_NEXT;
 	if (x->up)
 		return TG_WAIT; /* the connection is being made */
-	return (enum tg_step)x->route->handle(x);
+	return x->route->handle(x);
 }

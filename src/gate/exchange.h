@@ -7,9 +7,6 @@
 #include "gate/gate.h"
 #include "pool/upstream.h"
 
-/* A stage's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. */
-enum tg_step { TG_NEXT, TG_WAIT, TG_ANSWERED };
-
 enum tg_answer_mode { TG_ANSWER_NONE, TG_ANSWER_PASS, TG_ANSWER_STREAM, TG_ANSWER_COLLECT };
 
 /* What a forwarding route asks of the request and of the answer: api/inference.c has one row a route. */

@@ -123,9 +123,9 @@ static bool try_another(struct tg_exchange *x)
 
 bool tg_forward_retry(struct tg_exchange *x)
 {
-	if (x->head_sent || !x->up_req || x->retried || x->aborted)
+	if (x->head_sent || !x->up_req || x->retried || x->aborted || (x->up && x->up->in_len))
 		return false;
-	bool stale = x->up && x->up->reused && !x->up->in_len;
+	bool stale = x->up && x->up->reused;
 	tg_metrics_count(x->gl->metrics, TG_COUNT_WORKER_ERRORS);
 	if (stale) {
 		x->retried = true;

@@ -35,9 +35,8 @@ bool tg_gate_loop_init(struct tg_gate *g, unsigned index, struct tg_err *err)
 	return true;
 }
 
-static void free_loop(struct tg_gate_loop *gl)
+void tg_gate_loop_free(struct tg_gate_loop *gl)
 {
-	tg_log_batch_flush(&gl->log);
 	tg_log_batch_free(&gl->log);
 	while (gl->spare) {
 		struct tg_exchange *x = gl->spare;
@@ -53,11 +52,10 @@ void tg_gate_loop_thread(void *arg)
 {
 	struct tg_gate_loop *gl = arg;
 	tg_loop_run(gl->loop);
+	tg_log_batch_flush(&gl->log);
 	tg_snapshot_put(gl->snap);
-	struct tg_gate *g = gl->gate;
-	free_loop(gl);
-	atomic_fetch_add(&g->loops_ended, 1);
-	uv_async_send(&g->wake);
+	atomic_fetch_add(&gl->gate->loops_ended, 1);
+	uv_async_send(&gl->gate->wake);
 }
 
 /* ---- snapshots ---- */
@@ -101,7 +99,10 @@ void tg_gate_publish(struct tg_gate *g, struct tg_snapshot *s)
 		if (!p)
 			abort(); /* a loop that kept old keys while others have new ones would be worse */
 		p->snap = s;
-		tg_loop_post(&g->loops[i], &p->msg, swap, p);
+		if (!tg_loop_post(&g->loops[i], &p->msg, swap, p)) {
+			free(p); /* that loop has been drained: its count is not needed */
+			tg_snapshot_put(s);
+		}
 	}
 	struct tg_snapshot *old = g->snapshot;
 	g->snapshot = s;

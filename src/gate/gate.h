@@ -13,7 +13,7 @@ struct tg_gate {
 	unsigned nloops;
 	struct tg_loop *loops;
 	struct tg_gate_loop *states;
-	struct tg_metrics_shard **shards;
+	struct tg_metrics_shard **shards; /* one a loop, and the last for the control thread */
 	struct tg_limiter *limiter;
 	struct tg_listen_addr *addrs;
 	unsigned naddrs;
@@ -53,6 +53,7 @@ struct tg_gate_loop {
 /* gate/gate.c */
 bool tg_gate_loop_init(struct tg_gate *g, unsigned index, struct tg_err *err);
 void tg_gate_loop_thread(void *gate_loop); /* a loop's thread: listens, runs until drained */
+void tg_gate_loop_free(struct tg_gate_loop *gl); /* after its thread has ended: until then others may post to it */
 void tg_gate_hold(struct tg_gate_loop *gl, struct tg_snapshot **held);  /* a request begins: *held = the snapshot in force */
 void tg_gate_let_go(struct tg_gate_loop *gl, struct tg_snapshot *s);
 void tg_gate_publish(struct tg_gate *g, struct tg_snapshot *s);         /* control thread: to every loop */

@@ -173,7 +173,8 @@ static void record_model(struct tg_metrics_shard *s, const struct tg_record *r)
 	if (!b)
 		return;
 	if (r->usage.seen) {
-		observe(&b->input, &token_scale, r->usage.prompt);
+		if (!r->usage.counted)
+			observe(&b->input, &token_scale, r->usage.prompt);
 		observe(&b->output, &token_scale, r->usage.completion);
 	}
 	if (r->stream && r->first_byte_us)

@@ -28,7 +28,7 @@ static enum tg_step unknown_model(struct tg_exchange *x, struct tg_slice name)
 	struct tg_buf b;
 	tg_buf_init(&b, 8192);
 	tg_buf_fmt(&b, "The model `%.*s` does not exist or you do not have access to it.", (int)(name.n < 100 ? name.n : 100), name.p);
-	if ((x->principal->perms & TG_PERM_read_models) || x->local) {
+	if (x->principal->perms & TG_PERM_read_models) {
 		tg_buf_lit(&b, " Known models: ");
 		tg_models_list(&x->snap->models, &b);
 		tg_buf_char(&b, '.');

@@ -8,6 +8,9 @@ enum tg_limit_class { TG_LIMIT_NONE, TG_LIMIT_API, TG_LIMIT_TRAIN, TG_LIMIT_PRED
 enum tg_route_state { TG_ROUTE_LIVE, TG_ROUTE_LATER, TG_ROUTE_NOWHERE };
 #define TG_METHOD_ANY 0xff
 
+/* A stage's and a handler's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. */
+enum tg_step { TG_NEXT, TG_WAIT, TG_ANSWERED };
+
 struct tg_exchange;
 struct tg_route {
 	uint8_t method;              /* enum tg_method or TG_METHOD_ANY */
@@ -18,7 +21,7 @@ struct tg_route {
 	uint32_t perms;              /* PERMS: one of these suffices */
 	struct tg_slice path;
 	const char *handler;         /* name, for `tollgate routes` */
-	int (*handle)(struct tg_exchange *x); /* enum tg_step; NULL in programs without the gate */
+	enum tg_step (*handle)(struct tg_exchange *x); /* NULL in programs without the gate */
 	const char *description;
 };
 extern const struct tg_route tg_routes[];

@@ -20,7 +20,7 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		tg_metrics_gauge(x->gl->metrics, TG_GAUGE_STREAMS, -1);
 		/* A stream cut short never told its usage: each event carried about one token. */
 		if (x->partial && !x->usage.seen && x->sse->events)
-			x->usage.completion = x->sse->events;
+			x->usage = (struct tg_usage){ .seen = true, .counted = true, .completion = x->sse->events };
 	}
 	return TG_NEXT;
 }

@@ -73,7 +73,7 @@ long tg_h1_head_end(const char *buf, size_t len, size_t *scanned, size_t *start,
 		at = i + 1;
 	}
 	if (len >= lim->max_head) {
-		*why = request && !memchr(buf + s, '\n', n - s) ? TG_REFUSE_long_target : TG_REFUSE_head_too_large;
+		*why = request && n > s && !memchr(buf + s, '\n', n - s) ? TG_REFUSE_long_target : TG_REFUSE_head_too_large;
 		return -1;
 	}
 	/* After the loop everything up to n is known, save an LF whose next byte is still to come. */

@@ -21,19 +21,30 @@ static void on_armed(struct tg_wheel *w)
 	}
 }
 
-static void on_mail(uv_async_t *a)
+static struct tg_msg *take_mail(struct tg_loop *l, bool ending)
 {
-	struct tg_loop *l = a->data;
 	uv_mutex_lock(&l->mail_lock);
 	struct tg_msg *m = l->mail_first;
 	l->mail_first = NULL;
 	l->mail_last = &l->mail_first;
+	l->ended = l->ended || (ending && !m);
 	uv_mutex_unlock(&l->mail_lock);
+	return m;
+}
+
+static void do_mail(struct tg_loop *l, struct tg_msg *m)
+{
 	while (m) {
 		struct tg_msg *next = m->next;
 		m->fn(l, m->arg); /* may free m */
 		m = next;
 	}
+}
+
+static void on_mail(uv_async_t *a)
+{
+	struct tg_loop *l = a->data;
+	do_mail(l, take_mail(l, false));
 }
 
 bool tg_loop_init(struct tg_loop *l, unsigned index)
@@ -62,6 +73,9 @@ void tg_loop_run(struct tg_loop *l)
 
 void tg_loop_stop(struct tg_loop *l)
 {
+	struct tg_msg *m;
+	while ((m = take_mail(l, true)))
+		do_mail(l, m);
 	if (!uv_is_closing((uv_handle_t *)&l->tick))
 		uv_close((uv_handle_t *)&l->tick, NULL);
 	if (!uv_is_closing((uv_handle_t *)&l->async))
@@ -76,12 +90,16 @@ void tg_loop_free(struct tg_loop *l)
 	tg_buf_free(&l->obuf);
 }
 
-void tg_loop_post(struct tg_loop *l, struct tg_msg *m, tg_msg_fn fn, void *arg)
+bool tg_loop_post(struct tg_loop *l, struct tg_msg *m, tg_msg_fn fn, void *arg)
 {
 	*m = (struct tg_msg){ .fn = fn, .arg = arg };
 	uv_mutex_lock(&l->mail_lock);
-	*l->mail_last = m;
-	l->mail_last = &m->next;
+	bool open = !l->ended;
+	if (open) {
+		*l->mail_last = m;
+		l->mail_last = &m->next;
+		uv_async_send(&l->async); /* under the lock: the handle is closed only after `ended` was set */
+	}
 	uv_mutex_unlock(&l->mail_lock);
-	uv_async_send(&l->async);
+	return open;
 }

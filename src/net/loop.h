@@ -27,16 +27,18 @@ struct tg_loop {
 	uv_async_t async;
 	uv_mutex_t mail_lock;
 	struct tg_msg *mail_first, **mail_last;
+	bool ended;            /* under mail_lock: nothing is posted any more */
 	void *user;            /* the gate's state for this loop */
 };
 
 bool tg_loop_init(struct tg_loop *l, unsigned index);
 /* Runs until tg_loop_stop and until every handle is closed. */
 void tg_loop_run(struct tg_loop *l);
-void tg_loop_stop(struct tg_loop *l); /* own thread only */
+void tg_loop_stop(struct tg_loop *l); /* own thread only; what was posted before is still done */
 void tg_loop_free(struct tg_loop *l);
-/* From any thread. The message is the caller's memory until fn runs (embed it where there must be no allocation). */
-void tg_loop_post(struct tg_loop *l, struct tg_msg *m, tg_msg_fn fn, void *arg);
+/* From any thread. The message is the caller's memory until fn runs (embed it where there must be no allocation). False: the loop has ended, fn will
+ * not run. */
+bool tg_loop_post(struct tg_loop *l, struct tg_msg *m, tg_msg_fn fn, void *arg);
 static inline uint64_t tg_loop_ms(struct tg_loop *l)
 {
 	return uv_now(&l->uv);

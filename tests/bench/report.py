@@ -61,18 +61,20 @@ def streams(recs):
     rows = [r for r in recs if r["kind"] == "streams"]
     if rows:
         r = rows[0]
+        rest = {x["label"]: x["pss_kb"] for x in recs if x["kind"] == "rss"}
         base = next((x["cpu_us_event"] for x in rows if x["label"] == BASE), None)
         print(f"\n### {r['streams']} streams at once, an event every {r['delay_ms']} ms each, {r['chunks']} events\n\n"
               f"| server | good | failed | KiB/stream | CPU us/event | x {BASE} | longest silence p99 ms |\n|---|--:|--:|--:|--:|--:|--:|")
         for r in rows:
             ratio = f"{r['cpu_us_event'] / base:.2f}" if base and r["label"] != "direct" else ""
-            print(f"| {r['label']} | {r['ok']} | {r['failed'] + r['unfinished']} | {r['kb_stream']:.2f} | {r['cpu_us_event']:.1f} | {ratio} | {r['silence_ms']['p99']:.0f} |")
+            kb = (r["peak_kb"] - rest.get(r["label"], r["idle_kb"])) / max(1, r["open_max"])
+            print(f"| {r['label']} | {r['ok']} | {r['failed'] + r['unfinished']} | {kb:.2f} | {r['cpu_us_event']:.1f} | {ratio} | {r['silence_ms']['p99']:.0f} |")
 
 
 def footprint(recs):
     got = {}
     for r in recs:
-        if r["kind"] in ("rss", "start", "size", "growth"):
+        if r["kind"] in ("rss", "start", "size", "growth") and (r["label"].endswith("-key") or "-" not in r["label"] and r["label"] not in ("direct", "tcp_floor")):
             got.setdefault(r["label"], {}).update({k: v for k, v in r.items() if k not in ("kind", "label")})
     if got:
         print("\n### At rest\n\n| server | idle VmRSS MiB | start to first accept ms | stripped MB | growth |\n|---|--:|--:|--:|---|")

@@ -120,9 +120,7 @@ for g in "${others[@]}"; do
 	add "$l" "$p" "$d" "${a:-}"
 done
 sleep 1.5
-for i in "${!names[@]}"; do
-	case ${names[$i]} in nginx-key | haproxy-key | tollgate) measure rss --label "${names[$i]}" --pid "${spids[$i]}" ;; esac
-done
+for i in "${!names[@]}"; do measure rss --label "${names[$i]}" --pid "${spids[$i]}"; done
 
 url() { echo "http://127.0.0.1:${ports[$1]}/v1/chat/completions"; }
 ask() { # INDEX AUTH BODY: the status
