@@ -6,22 +6,22 @@
 #include "gate/handlers.h"
 
 static const struct {
-	const char *handler;
+	enum tg_step (*handler)(struct tg_exchange *x);
 	struct tg_forward how;
 } forwards[] = {
-	{ "chat", { .model_member = "model", .prompt_member = "messages", .path = "/v1/chat/completions", .strict_type = true } },
-	{ "completions", { .model_member = "model", .prompt_member = "prompt", .path = "/v1/completions", .strict_type = true } },
-	{ "embeddings", { .model_member = "model", .prompt_member = "input", .path = "/v1/embeddings", .strict_type = true } },
+	{ tg_api_chat, { .model_member = "model", .prompt_member = "messages", .path = "/v1/chat/completions", .strict_type = true } },
+	{ tg_api_completions, { .model_member = "model", .prompt_member = "prompt", .path = "/v1/completions", .strict_type = true } },
+	{ tg_api_embeddings, { .model_member = "model", .prompt_member = "input", .path = "/v1/embeddings", .strict_type = true } },
 	/* 001's curl lines send JSON; a client that forgets to say so is understood all the same (S1-26). */
-	{ "infer", { .model_member = "model_name", .prompt_member = "request_body", .path = "/v1/chat/completions", .translates = true } },
-	{ "inference", { .model_member = "model", .prompt_member = "prompt", .path = "/v1/chat/completions", .strict_type = true, .translates = true } },
+	{ tg_api_infer, { .model_member = "model_name", .prompt_member = "request_body", .path = "/v1/chat/completions", .translates = true } },
+	{ tg_api_inference, { .model_member = "model", .prompt_member = "prompt", .path = "/v1/chat/completions", .strict_type = true, .translates = true } },
 };
 
 const struct tg_forward *tg_forward_of(const struct tg_route *r)
 {
-	/* Only POST rows are forwarded; the others need no look. */
-	for (size_t i = 0; r->method == TG_POST && i < sizeof forwards / sizeof forwards[0]; i++)
-		if (strcmp(r->handler, forwards[i].handler) == 0)
+	/* By address: the handlers of forwarding rows are these five, and a comparison of names a request would be wasted. */
+	for (size_t i = 0; i < sizeof forwards / sizeof forwards[0]; i++)
+		if (r->handle == forwards[i].handler)
 			return &forwards[i].how;
 	return NULL;
 }

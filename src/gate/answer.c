@@ -37,7 +37,7 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 		tg_buf_slice(b, reason_phrase(status));
 		tg_buf_lit(b, "\r\nDate: ");
 	}
-	tg_buf_put(b, tg_gate_date(x->gl), 29);
+	tg_buf_put(b, tg_gate_date(x->gl, x->wall_us), 29);
 	if (type.n) {
 		tg_buf_lit(b, "\r\nContent-Type: ");
 		tg_buf_slice(b, type);

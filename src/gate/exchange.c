@@ -17,8 +17,8 @@ struct tg_exchange *tg_exchange_new(struct tg_gate_loop *gl, struct tg_session *
 	}
 	*x = (struct tg_exchange){ .session = s, .gl = gl, .family = TG_FAM_PLAIN, .method = TG_METHOD_OTHER, .minor = 1 };
 	tg_gate_hold(gl, &x->snap);
-	x->start_us = tg_mono_us();
-	x->wall_us = tg_wall_us();
+	x->start_us = x->mark_us = tg_mono_us();
+	x->wall_us = x->start_us + tg_gate_wall_offset(gl, x->start_us);
 	tg_ulid(&gl->rng, x->wall_us, x->rid);
 	x->rid_len = TG_ULID_LEN;
 	x->client = *tg_session_peer(s);

@@ -74,7 +74,7 @@ struct tg_exchange {
 	struct tg_usage_scan *usage_scan;
 	struct tg_buf collected;       /* an answer that must be whole before it is translated */
 	/* record */
-	uint64_t wall_us, start_us, sent_us, answer_us, first_us, overhead_us, bytes_in, bytes_out;
+	uint64_t wall_us, start_us, sent_us, answer_us, first_us, end_us, mark_us, overhead_us, bytes_in, bytes_out;
 	struct tg_usage usage;
 	uint16_t status;
 	const char *event, *reason;

@@ -177,15 +177,24 @@ void tg_gate_log_later(struct tg_gate_loop *gl)
 		uv_timer_start(&gl->log_timer, flush_log, LOG_FLUSH_MS, 0);
 }
 
-const char *tg_gate_date(struct tg_gate_loop *gl)
+uint64_t tg_gate_wall_offset(struct tg_gate_loop *gl, uint64_t mono_us)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
-	if ((uint64_t)ts.tv_sec != gl->date_s) {
+	if (!gl->offset_at_us || mono_us - gl->offset_at_us > 100000) {
+		gl->offset_us = tg_wall_us() - tg_mono_us();
+		gl->offset_at_us = mono_us;
+	}
+	return gl->offset_us;
+}
+
+const char *tg_gate_date(struct tg_gate_loop *gl, uint64_t wall_us)
+{
+	uint64_t s = wall_us / 1000000u;
+	if (s != gl->date_s) {
+		time_t t = (time_t)s;
 		struct tm tm;
-		gmtime_r(&ts.tv_sec, &tm);
+		gmtime_r(&t, &tm);
 		strftime(gl->date, sizeof gl->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-		gl->date_s = (uint64_t)ts.tv_sec;
+		gl->date_s = s;
 	}
 	return gl->date;
 }

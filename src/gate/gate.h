@@ -46,6 +46,7 @@ struct tg_gate_loop {
 	unsigned nspare;
 	char date[30];                 /* "Mon, 23 Nov 2026 21:50:13 GMT" */
 	uint64_t date_s;
+	uint64_t offset_us, offset_at_us;
 	struct tg_head head, answer;   /* scratch: the head being read from a client, from a worker; valid inside one callback */
 	struct tg_msg drain_msg, cut_msg;
 };
@@ -61,7 +62,8 @@ void tg_gate_drain(struct tg_gate *g);                                  /* contr
 void tg_gate_cut(struct tg_gate *g);                                    /* control thread: the deadline has come */
 void tg_gate_session_ended(struct tg_gate_loop *gl);                     /* a session of a draining loop is gone */
 void tg_gate_log_later(struct tg_gate_loop *gl);                        /* the batch has a line: flush within 100 ms */
-const char *tg_gate_date(struct tg_gate_loop *gl);
+const char *tg_gate_date(struct tg_gate_loop *gl, uint64_t wall_us);
+uint64_t tg_gate_wall_offset(struct tg_gate_loop *gl, uint64_t mono_us); /* wall clock less monotonic clock, looked at ten times a second */
 /* Accounts for memory that a request's body takes; false: over server.max_buffered_bytes. */
 bool tg_gate_buffer(struct tg_gate *g, uint64_t bytes, uint64_t max);
 void tg_gate_unbuffer(struct tg_gate *g, uint64_t bytes);

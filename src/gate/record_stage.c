@@ -6,10 +6,9 @@
 
 enum tg_step tg_stage_record(struct tg_exchange *x)
 {
-	uint64_t now = tg_mono_us();
 	struct tg_record r = {
 		.wall_us = x->wall_us,
-		.total_us = now - x->start_us,
+		.total_us = x->end_us - x->start_us,
 		.first_byte_us = x->first_us ? x->first_us - x->start_us : 0,
 		.overhead_us = x->overhead_us,
 		.client = &x->client,

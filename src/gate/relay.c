@@ -156,6 +156,7 @@ static bool push(struct tg_exchange *x, const struct tg_slice *piece, unsigned n
 	x->bytes_out += total;
 	if (!x->first_us) {
 		x->first_us = tg_mono_us();
+		x->mark_us = end ? x->first_us : 0;
 		x->overhead_us += x->first_us - x->answer_us;
 	}
 	if (tg_conn_pending(c) && !end) {
