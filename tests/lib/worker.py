@@ -266,6 +266,7 @@ class Connection:
             if b["stop_after"] is not None:
                 self.s.sendall(body[:b["stop_after"]])
                 return self.shut(b)
+            self.w._ended(r, False)  # before its last byte: who has read that may send the next request at once
             self.s.sendall(body)
             r.sent += 1
             return not b["close"] or self.shut(b)
@@ -365,13 +366,15 @@ class Worker:
     def _arrived(self, r, probe):
         with self.lock:
             (self.probes if probe else self.requests).append(r)
+            r.counted = not probe
             if not probe:
                 self.running += 1
                 self.max_running = max(self.max_running, self.running)
 
     def _ended(self, r, probe):
         with self.lock:
-            if not probe:
+            if r.counted:
+                r.counted = False
                 self.running -= 1
 
     def _closed(self, c):
