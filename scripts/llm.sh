@@ -5,6 +5,17 @@
 # everything lies in TOLLGATE_LLM_DIR (default ~/.cache/tollgate-llm), never in the tree.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+case "$#:${1:-}" in
+0: | 1:fetch) ;;
+*)
+	echo "usage: sh scripts/llm.sh [fetch]" >&2
+	exit 2
+	;;
+esac
+if [ $# -eq 0 ] && [ ! -x "$here/../build/tollgate" ]; then
+	echo "llm.sh: build/tollgate is not there: make build" >&2
+	exit 1
+fi
 dir=${TOLLGATE_LLM_DIR:-$HOME/.cache/tollgate-llm}
 weights=$dir/gemma3-270m.gguf
 mkdir -p "$dir"

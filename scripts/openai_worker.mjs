@@ -3,6 +3,8 @@
 // GET /health (503 while the model loads), GET /v1/models, POST /v1/chat/completions, POST /v1/completions; both plain and streamed.
 // Invariants: at most `slots` generations at once, at most `waitingMax` requests wait; a client that leaves ends its generation and
 // gives its slot back; usage is counted in real tokens and streamed only where stream_options.include_usage asks for it.
+// Threads: half the cores. llama.cpp's wait for each other by spinning, so that with one for every core a busy neighbour (the gate, a client)
+// slows them ten times; on two idle cores, one gave 53 tokens a second where two gave 39.
 // `tools` are accepted and not offered to the model: the models this is for are too small to call any.
 import http from "node:http";
 import os from "node:os";
@@ -20,7 +22,7 @@ const {values: args} = parseArgs({options: {
 	modules: {type: "string", default: process.env.TOLLGATE_LLM_DIR || path.join(os.homedir(), ".cache", "tollgate-llm")},
 	slots: {type: "string", default: "2"},
 	context: {type: "string", default: "2048"},
-	threads: {type: "string", default: String(Math.max(1, Math.min(8, os.availableParallelism())))},
+	threads: {type: "string", default: String(Math.max(1, Math.min(8, os.availableParallelism() >> 1)))},
 }});
 function die(text) {
 	console.error("openai_worker: " + text);
@@ -126,7 +128,9 @@ function contentText(content, at) {
 		throw bad(`${at}.content`, "must be a string or an array of text parts");
 	return content.map(p => p.text).join("");
 }
-// The tokens the model continues, and the texts at which it stops by itself. A file without a chat template holds a base model: it gets a transcript.
+// The tokens the model continues, and the texts at which it stops by itself. A file without a chat template holds a base model: it gets a transcript
+// to continue, headed by one exchange, without which the smallest ones repeat the question instead of answering it.
+const baseOpening = "Question: How are you?\nAnswer: I am well, thank you. How can I help you?\n\n";
 function chatPrompt(messages) {
 	if (!Array.isArray(messages) || messages.length === 0)
 		throw bad("messages", "must be an array with at least one message");
@@ -136,8 +140,9 @@ function chatPrompt(messages) {
 		return {role: m.role, text: contentText(m.content, `messages[${i}]`)};
 	});
 	if (!chatWrapper) {
-		const text = turns.map(t => `${t.role}: ${t.text}\n`).join("") + "assistant:";
-		return {tokens: model.tokenize(text), stops: ["\nuser:", "\nassistant:", "\nsystem:"]};
+		const line = {__proto__: null, user: t => `Question: ${t}\n`, assistant: t => `Answer: ${t}\n\n`, system: t => `${t}\n\n`, developer: t => `${t}\n\n`};
+		const text = turns.map(t => line[t.role]?.(t.text) ?? `${t.role}: ${t.text}\n`);
+		return {tokens: model.tokenize(baseOpening + text.join("") + "Answer:"), stops: ["\nQuestion:", "\n\nQuestion:", "\nAnswer:"], bare: true};
 	}
 	const history = turns.map(t => t.role === "assistant" ? {type: "model", response: [t.text]}
 		: {type: t.role === "system" || t.role === "developer" ? "system" : "user", text: t.text});
@@ -194,15 +199,17 @@ async function complete(req, res, chat) {
 		}
 		const completion = new llm.LlamaCompletion({contextSequence: sequence, autoDisposeSequence: false});
 		try {
-			const {response, metadata} = await completion.generateCompletionWithMeta(prompt.tokens, {
+			const {response: raw, metadata} = await completion.generateCompletionWithMeta(prompt.tokens, {
 				maxTokens: Math.min(wanted, room), temperature, topP, seed, signal: gone.signal, disableContextShift: true,
 				customStopTriggers: [...prompt.stops, ...stops],
-				onTextChunk: s => {
+				onTextChunk: chunkText => {
+					const s = prompt.bare && text === "" ? chunkText.trimStart() : chunkText;
 					text += s;
 					if (q.stream && s)
 						event(chunk(s, null, false));
 				},
 			});
+			const response = prompt.bare ? raw.trimStart() : raw;
 			finish = metadata.stopReason === "maxTokens" ? "length" : "stop";
 			// What was held back as the possible beginning of a stop text is part of the answer once the end came first.
 			if (q.stream && response.length > text.length && response.startsWith(text))

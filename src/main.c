@@ -16,7 +16,7 @@ static int help(int argc, char **argv);
 static int version(int argc, char **argv);
 
 static const struct command commands[] = {
-	{ "init", "[--config FILE]", "make tollgate.toml and the first two keys, and say how to use them", tg_cmd_init },
+	{ "init", "[--dir FOLDER] [--quiet]", "make tollgate.toml and the first two keys, and say how to use them", tg_cmd_init },
 	{ "serve", "[--config FILE] [--also ADDR]", "stand in front of the models of tollgate.toml", tg_cmd_serve },
 	{ "run", "-- COMMAND ... {port} ...", "start one model server and stand in front of it, with a fresh key and no files", tg_cmd_run },
 	{ "config", "check | show | sample", "check the configuration, show what is in force, print a commented sample", tg_cmd_config },

@@ -105,7 +105,7 @@ else
 		unit_stage asan "${units[@]}"
 	fi
 	build tsan && [ ${#threaded[@]} -gt 0 ] && unit_stage tsan "${threaded[@]}"
-	build release && pytest_stage release build/tollgate -m 'not slow' "${suites[@]}"
+	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py "${suites[@]}"
 	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
 	[ -x build/tsan/tollgate ] && TOLLGATE_START_S=60 pytest_stage tsan build/tsan/tollgate -m 'not slow and not release_only' "${tsan_suites[@]}"
 	fuzz_stage replay

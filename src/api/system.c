@@ -18,7 +18,14 @@ enum tg_step tg_api_root(struct tg_exchange *x)
 enum tg_step tg_api_health(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
+	const struct tg_models *ms = &x->snap->models;
 	bool ok = atomic_load(&g->ready) && !atomic_load(&g->draining);
+	for (unsigned i = 0; ok && i < ms->n; i++) {
+		bool up = !ms->v[i].nworkers;
+		for (unsigned k = 0; !up && k < ms->v[i].nworkers; k++)
+			up = atomic_load(&ms->v[i].workers[k]->state) != TG_WORKER_DOWN;
+		ok = up; /* a model that nobody can use: which one is not for strangers */
+	}
 	return tg_answer(x, 200, "application/json",
 			      ok ? TG_S("{\"status\":\"healthy\",\"checks\":{\"database\":\"healthy\"}}")
 				 : TG_S("{\"status\":\"degraded\",\"checks\":{\"database\":\"healthy\"}}"),

@@ -32,6 +32,11 @@ static _Noreturn void run_command(char **argv, int output)
 		dup2(null, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* should even the keeper be killed */
 	signal(SIGPIPE, SIG_DFL);
+	/* The gate's keys are none of the worker's business. */
+	static const char *const ours[] = { "INFERENCE_ADMIN_KEY", "INFERENCE_READ_KEY", "TOLLGATE_API_KEYS", "CHAPKIT_API_KEYS", "TOLLGATE_AUTH_ADMIN_KEY",
+					    "TOLLGATE_AUTH_READ_KEY", "TOLLGATE_AUTH_KEYS", "TOLLGATE_AUTH_CHAPKIT_KEYS", "NOTIFY_SOCKET" };
+	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+		unsetenv(ours[i]);
 	execvp(argv[0], argv);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);

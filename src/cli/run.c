@@ -108,8 +108,10 @@ static bool alive(struct run *r)
 	r->dead = true;
 	r->child.keeper = 0;
 	take_output(r);
-	fprintf(stderr, "tollgate: the command has ended (%s %d)%s\n", WIFEXITED(status) ? "exit code" : "signal",
-		WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), r->tail_len ? "; its last output:" : ", without any output");
+	/* The keeper passes a signal on as 128 + its number, as shells do. */
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	fprintf(stderr, "tollgate: the command has ended (%s %d)%s\n", code > 128 ? "signal" : "exit code", code > 128 ? code - 128 : code,
+		r->tail_len ? "; its last output:" : ", without any output");
 	if (r->tail_len)
 		fprintf(stderr, "%.*s\n", (int)r->tail_len, r->tail);
 	return false;
@@ -117,12 +119,13 @@ static bool alive(struct run *r)
 
 static bool await_ready(struct run *r, struct tg_worker *w, unsigned seconds)
 {
+	fprintf(stderr, "tollgate: waiting for the command to answer on %s (%u s at most)\n", w->url, seconds);
 	uint64_t until = uv_hrtime() / 1000000u + seconds * 1000u;
 	while (alive(r)) {
 		if (tg_worker_probe(w, 1000))
 			return true;
 		if (uv_hrtime() / 1000000u > until) {
-			fprintf(stderr, "tollgate: the command did not answer on its port within %u seconds\n", seconds);
+			fprintf(stderr, "tollgate: the command did not answer on %s within %u seconds\n", w->url, seconds);
 			return false;
 		}
 		struct pollfd p = { .fd = r->child.output, .events = POLLIN };
@@ -156,14 +159,16 @@ static void on_watch(uv_timer_t *t)
 /* Once the address is known: port 0 may have been asked for. */
 static void greet(const struct run *r)
 {
+	const char *at = r->gate->addrs[0].text;
+	bool socket_file = strncmp(at, "unix:", 5) == 0;
 	fprintf(stderr,
 		"tollgate: the command answers; its model is \"%s\"\n"
 		"tollgate: key: %s\n"
 		"\n"
-		"  curl http://%s/v1/chat/completions -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \\\n"
+		"  curl %s%s http://%s/v1/chat/completions -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \\\n"
 		"       -d '{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n"
 		"\n",
-		r->name, r->key, r->gate->addrs[0].text, r->key, r->name);
+		r->name, r->key, socket_file ? "--unix-socket " : "-N", socket_file ? at + 5 : "", socket_file ? "localhost" : at, r->key, r->name);
 }
 
 static void started(struct tg_gate *g, void *ctx)
@@ -192,14 +197,25 @@ static void fresh_key(char out[64])
 	sodium_memzero(text, sizeof text);
 }
 
-static bool default_listen(struct tg_config *c)
+static bool can_bind(const char *spec, struct tg_err *err)
 {
 	struct tg_listen_addr probe;
-	struct tg_err err;
-	bool taken = tg_listen_bind(&probe, "127.0.0.1:9001", 1, &err) != TG_BIND_OK;
-	if (!taken)
+	bool free_now = tg_listen_bind(&probe, spec, 1, err) == TG_BIND_OK;
+	if (free_now)
 		tg_listen_free(&probe);
-	return tg_strlist_add(&c->listen, taken ? TG_S("127.0.0.1:0") : TG_S("127.0.0.1:9001"));
+	return free_now;
+}
+
+/* Before a model takes minutes to load: can we listen where we are told to? */
+static bool take_listen(struct tg_config *c, const struct tg_strlist *asked, struct tg_err *err)
+{
+	for (size_t i = 0; i < asked->n; i++)
+		if (!can_bind(asked->v[i], err) || !tg_strlist_add(&c->listen, tg_slice_cstr(asked->v[i])))
+			return false;
+	if (asked->n)
+		return true;
+	struct tg_err unused;
+	return tg_strlist_add(&c->listen, can_bind("127.0.0.1:9001", &unused) ? TG_S("127.0.0.1:9001") : TG_S("127.0.0.1:0"));
 }
 
 /* The configuration in memory: one model at the command's port, one key. */
@@ -212,13 +228,18 @@ static struct tg_config *make_config(const char *name, enum tg_protocol protocol
 	char url[64];
 	snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
 	tg_strlist_free(&c->listen);
-	bool ok = true;
-	for (size_t i = 0; i < listen->n; i++)
-		ok = ok && tg_strlist_add(&c->listen, tg_slice_cstr(listen->v[i]));
-	ok = ok && (listen->n || default_listen(c)) && tg_strlist_add(&c->tollgate_keys, tg_slice_cstr(key)) && tg_config_add_model(c, name, url, protocol, err);
+	struct tg_err why;
+	bool ok = take_listen(c, listen, err) && tg_strlist_add(&c->tollgate_keys, tg_slice_cstr(key));
+	if (ok && !tg_config_add_model(c, name, url, protocol, &why)) {
+		tg_err_set(err, "--name \"%.64s\": %s", name, why.text);
+		ok = false;
+	}
 	free(c->log_path);
-	c->log_path = strdup("-"); /* no file at all */
-	if (!ok || !c->log_path) {
+	free(c->api_keys_file);
+	c->log_path = strdup("-"); /* no file at all: neither log nor key file */
+	c->api_keys_file = strdup("");
+	c->metrics_loopback = true; /* the one key is for inference; whoever started this may look at the numbers */
+	if (!ok || !c->log_path || !c->api_keys_file) {
 		tg_config_free(c);
 		return NULL;
 	}
@@ -259,6 +280,11 @@ static int parse(int argc, char **argv, struct options *o)
 		return usage(stderr, 2);
 	}
 	o->command = i + 1;
+	bool port = false;
+	for (int k = o->command; k < argc; k++)
+		port = port || strstr(argv[k], "{port}");
+	if (!port)
+		fputs("tollgate: warning: no argument of the command holds {port}: it must find its port by itself, and the gate cannot know it\n", stderr);
 	return -1;
 }
 
@@ -288,7 +314,7 @@ int tg_cmd_run(int argc, char **argv)
 		fprintf(stderr, "tollgate: %s\n", err.text);
 		tg_models_free(&probe);
 		tg_config_free(c);
-		return 1;
+		return c ? 1 : 2;
 	}
 	code = 1;
 	bool ready = await_ready(&r, probe.v[0].workers[0], o.ready_seconds);

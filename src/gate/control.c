@@ -54,6 +54,8 @@ static void say(const char *what, const char *detail)
 /* What leaves the gate more open or more useless than it seems. */
 static void warn_about(const struct tg_snapshot *s)
 {
+	if (!s->config->api_keys_file[0])
+		return; /* tollgate run: one key, which it has just printed */
 	static const struct {
 		uint32_t perm;
 		const char *text;
@@ -91,6 +93,10 @@ static bool same_file(const struct stat *a, const struct stat *b)
 /* Reads the key file. True: it is usable, or is simply not there (which is usable too: no keys of it). */
 static bool read_keyfile(struct control *c, struct tg_keyfile *into, bool *usable, struct tg_err *err)
 {
+	if (!c->shared->config->api_keys_file[0]) {
+		*usable = false;
+		return true;
+	}
 	switch (tg_keyfile_load(into, c->shared->config->api_keys_file, err)) {
 	case TG_KEYFILE_OK:
 		*usable = true;
@@ -120,6 +126,8 @@ static void on_look(uv_timer_t *t)
 {
 	struct control *c = t->data;
 	struct stat st;
+	if (!c->shared->config->api_keys_file[0])
+		return;
 	bool there = stat(c->shared->config->api_keys_file, &st) == 0;
 	if (!c->bad_since_ms && there == c->seen_any && (!there || same_file(&st, &c->seen)))
 		return;
@@ -391,7 +399,7 @@ static bool start(struct control *c, struct tg_err *err)
 	}
 	c->keyfile_usable = usable;
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
-	if (!c->seen_any)
+	if (!c->seen_any && cfg->api_keys_file[0])
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
 	g->limiter = tg_limiter_new(65536);
 	g->loops = calloc(g->nloops, sizeof *g->loops);

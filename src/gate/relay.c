@@ -24,8 +24,9 @@ static void release_up(struct tg_exchange *x, bool reuse)
 {
 	if (!x->up)
 		return;
-	/* After a reload its worker may be gone from the configuration: nobody would ever take the connection out of the pool. */
-	if (reuse && (x->snap == x->gl->snap || tg_models_have_worker(&x->gl->snap->models, x->up->worker)))
+	/* A worker may answer before it has read the whole request: what is still unsent must not meet the next one. And after a reload the worker may be gone
+	 * from the configuration: nobody would ever take the connection out of the pool. */
+	if (reuse && !tg_conn_pending(&x->up->conn) && (x->snap == x->gl->snap || tg_models_have_worker(&x->gl->snap->models, x->up->worker)))
 		tg_upstream_give_back(x->up);
 	else
 		tg_upstream_close(x->up);

@@ -5,8 +5,8 @@
 
 struct tg_usage {
 	bool seen;
-	bool counted; /* by us, event by event, since the stream was cut before it told: prompt is not known */
 	uint64_t prompt, completion; /* prompt_tokens, completion_tokens (embeddings have no completion) */
+	bool counted; /* by us, event by event, since the stream was cut before it told: prompt is not known */
 };
 /* From a usage object as the scanner found it. False: no usable number in it; a number above 2^53 is none. */
 bool tg_usage_parse(struct tg_slice object, struct tg_usage *out);

@@ -83,8 +83,9 @@ void tg_policy_free(struct tg_policy *p)
 struct tg_slice tg_host_only(struct tg_slice a)
 {
 	if (a.n && a.p[0] == '[') {
-		const char *close = memchr(a.p, ']', a.n);
-		return close ? (struct tg_slice){ a.p + 1, (size_t)(close - a.p - 1) } : a;
+		const char *close = memchr(a.p, ']', a.n), *end = a.p + a.n;
+		/* "[::1].evil.example" is no form of ::1. */
+		return close && (close + 1 == end || close[1] == ':') ? (struct tg_slice){ a.p + 1, (size_t)(close - a.p - 1) } : a;
 	}
 	const char *colon = memchr(a.p ? a.p : "", ':', a.n);
 	return colon ? (struct tg_slice){ a.p, (size_t)(colon - a.p) } : a;
@@ -94,9 +95,13 @@ bool tg_policy_own_host(const struct tg_policy *p, struct tg_slice host, const s
 {
 	if (tg_slice_eq_nocase(host, TG_S("localhost")))
 		return true;
-	for (size_t i = 0; i < p->config->hosts.n; i++)
-		if (tg_slice_eq_nocase(host, tg_host_only(tg_slice_cstr(p->config->hosts.v[i]))))
+	struct tg_addr a, b;
+	bool literal = tg_addr_parse(host, &a);
+	/* server.hosts has neither ports nor brackets (config/options.c): an entry is compared whole, an address by its value. */
+	for (size_t i = 0; i < p->config->hosts.n; i++) {
+		struct tg_slice known = tg_slice_cstr(p->config->hosts.v[i]);
+		if (tg_slice_eq_nocase(host, known) || (literal && tg_addr_parse(known, &b) && tg_addr_equal(&a, &b)))
 			return true;
-	struct tg_addr a;
-	return tg_addr_parse(host, &a) && (tg_addr_is_loopback(&a) || (self && tg_addr_equal(&a, self)));
+	}
+	return literal && (tg_addr_is_loopback(&a) || (self && tg_addr_equal(&a, self)));
 }

@@ -21,16 +21,17 @@ enum tg_pick tg_model_pick(struct tg_model *m, const struct tg_worker *except, s
 	unsigned start = n > 1 ? atomic_fetch_add_explicit(m->turn, 1, memory_order_relaxed) % n : 0;
 	*trial = false;
 	/* Each lost race means that another loop took a slot: n * slots turns bound it; a plain number is enough in practice. */
-	for (int attempt = 0; attempt < 64; attempt++) {
+	bool usable = true;
+	for (int attempt = 0; usable && attempt < 64; attempt++) {
 		struct tg_worker *best = NULL;
 		int best_use = 0;
-		bool usable = false;
+		usable = false;
 		for (unsigned i = 0; i < n; i++) {
 			struct tg_worker *w = m->workers[(start + i) % n];
 			if (w == except || atomic_load_explicit(&w->state, memory_order_relaxed) == TG_WORKER_DOWN)
 				continue;
 			usable = true;
-			int use = atomic_load_explicit(&w->in_use, memory_order_relaxed);
+			int use = atomic_load(&w->in_use); /* in order after the waiter's entry in the queue: see queue.c */
 			if (slots && (unsigned)use >= slots)
 				continue;
 			if (!best || use < best_use) {
@@ -38,15 +39,15 @@ enum tg_pick tg_model_pick(struct tg_model *m, const struct tg_worker *except, s
 				best_use = use;
 			}
 		}
-		if (!usable)
-			break;
-		if (!best)
+		if (usable && !best)
 			return TG_PICK_BUSY;
-		if (tg_worker_take(best, slots)) {
+		if (best && tg_worker_take(best, slots)) {
 			*out = best;
 			return TG_PICK_OK;
 		}
 	}
+	if (usable)
+		return TG_PICK_BUSY; /* every race lost: whoever won has the slots; an up worker is never given as a trial */
 	for (unsigned i = 0; i < n; i++) {
 		struct tg_worker *w = m->workers[(start + i) % n];
 		bool no = false;

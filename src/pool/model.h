@@ -88,7 +88,7 @@ void tg_worker_down(struct tg_worker *w, const char *why); /* it could not be re
 enum tg_waiter_state { TG_WAIT_NONE, TG_WAIT_QUEUED, TG_WAIT_GRANTED };
 struct tg_waiter { /* embedded in the exchange */
 	struct tg_waiter *next, *prev;
-	enum tg_waiter_state state;
+	_Atomic(enum tg_waiter_state) state; /* changed under the queue's lock; its own loop also looks without */
 	struct tg_model *model;
 	struct tg_loop *loop;
 	struct tg_msg msg;

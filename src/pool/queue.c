@@ -3,7 +3,11 @@
  * it is touched only when no slot is free or somebody already waits (`length`, read without the lock).
  *
  * No wake-up is lost: a waiter enters the list and only then looks for a slot once more; a releaser gives its slot back and only then looks at the length. Whichever
- * comes second sees the other. A slot is handed over by taking it in the waiter's name and posting to the waiter's loop.
+ * comes second sees the other (length and in_use are sequentially consistent on both sides). A slot is handed over by taking it in the waiter's name and
+ * posting to the waiter's loop.
+ *
+ * After a reload requests of two configurations wait in one queue. Order holds among those that have a worker in common (else the later, with more slots
+ * perhaps, could starve the earlier); those with no worker in common do not hold up each other. `seams` says whether there is more than one to look at.
  */
 #include "pool/model.h"
 #include <stdlib.h>
@@ -13,6 +17,7 @@ struct tg_queue {
 	_Atomic unsigned length;
 	uv_mutex_t lock;
 	struct tg_waiter *first, *last;
+	unsigned seams; /* neighbours of different configurations */
 };
 
 struct tg_queue *tg_queue_new(void)
@@ -46,8 +51,26 @@ unsigned tg_queue_length(struct tg_queue *q)
 	return atomic_load(&q->length);
 }
 
+static bool in_the_way(const struct tg_model *a, const struct tg_model *b)
+{
+	if (a == b)
+		return true;
+	for (unsigned i = 0; i < a->nworkers; i++)
+		for (unsigned k = 0; k < b->nworkers; k++)
+			if (a->workers[i] == b->workers[k])
+				return true;
+	return false;
+}
+
+static unsigned seam(const struct tg_waiter *a, const struct tg_waiter *b)
+{
+	return a && b && a->model != b->model;
+}
+
 static void unlink_waiter(struct tg_queue *q, struct tg_waiter *w)
 {
+	q->seams += seam(w->prev, w->next);
+	q->seams -= seam(w->prev, w) + seam(w, w->next);
 	*(w->prev ? &w->prev->next : &q->first) = w->next;
 	*(w->next ? &w->next->prev : &q->last) = w->prev;
 	w->next = w->prev = NULL;
@@ -69,8 +92,13 @@ enum tg_enqueue tg_queue_wait(struct tg_model *m, struct tg_waiter *w)
 	w->prev = q->last;
 	*(q->last ? &q->last->next : &q->first) = w;
 	q->last = w;
+	q->seams += seam(w->prev, w);
 	atomic_fetch_add(&q->length, 1);
-	if (q->first == w) {
+	const struct tg_waiter *ahead = w->prev;
+	const struct tg_model *passed = NULL;
+	for (; ahead && (ahead->model == passed || !in_the_way(ahead->model, m)); ahead = ahead->prev)
+		passed = ahead->model;
+	if (!ahead) {
 		enum tg_pick p = tg_model_pick(m, NULL, &w->worker, &w->trial);
 		if (p != TG_PICK_BUSY) {
 			unlink_waiter(q, w);
@@ -107,10 +135,27 @@ void tg_model_pump(struct tg_model *m)
 	if (!atomic_load(&q->length))
 		return;
 	uv_mutex_lock(&q->lock);
-	while (q->first) {
-		struct tg_waiter *w = q->first;
-		if (tg_model_pick(w->model, NULL, &w->worker, &w->trial) != TG_PICK_OK)
-			break;
+	/* Configurations that must wait, and whatever stands behind them. More than a few at once are not worth the memory: then all wait in line. */
+	const struct tg_model *stuck[4], *last = NULL;
+	unsigned n = 0;
+	bool blocked = false;
+	for (struct tg_waiter *w = q->first, *next; w; w = next) {
+		next = w->next;
+		bool fresh = w->model != last;
+		if (fresh) {
+			last = w->model;
+			blocked = false;
+			for (unsigned i = 0; i < n; i++)
+				blocked |= in_the_way(stuck[i], last);
+		}
+		if (blocked ? fresh : tg_model_pick(w->model, NULL, &w->worker, &w->trial) != TG_PICK_OK) {
+			if (!q->seams || n == sizeof stuck / sizeof stuck[0])
+				break;
+			stuck[n++] = last;
+			blocked = true;
+		}
+		if (blocked)
+			continue;
 		unlink_waiter(q, w);
 		w->state = TG_WAIT_GRANTED;
 		tg_loop_post(w->loop, &w->msg, deliver, w);
