@@ -53,7 +53,7 @@ struct tg_config {
 	uint32_t max_headers;
 	uint64_t max_buffered_bytes; /* all request bodies in memory together */
 	uint32_t max_connections;  /* per process */
-	uint32_t head_ms, body_idle_ms, keepalive_ms, write_stall_ms, drain_ms;
+	uint32_t head_ms, body_ms, body_idle_ms, keepalive_ms, write_stall_ms, drain_ms;
 	struct tg_strlist trusted_proxies; /* addresses or CIDR */
 	/* [auth] */
 	char *api_keys_file;

@@ -37,12 +37,14 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 		tg_buf_slice(b, reason_phrase(status));
 		tg_buf_lit(b, "\r\nDate: ");
 	}
-	tg_buf_put(b, tg_gate_date(x->gl, x->wall_us), 29);
+	tg_buf_put(b, tg_gate_date(x->gl), 29);
 	if (type.n) {
 		tg_buf_lit(b, "\r\nContent-Type: ");
 		tg_buf_slice(b, type);
 	}
-	if (length >= 0) {
+	if (status == 204) {
+		/* RFC 9110 section 8.6: no length, and nothing to frame. */
+	} else if (length >= 0) {
 		tg_buf_lit(b, "\r\nContent-Length: ");
 		tg_buf_u64(b, (uint64_t)length);
 	} else if (x->minor == 1) {
@@ -83,16 +85,7 @@ void tg_answer_end_head(struct tg_exchange *x)
 enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *type, struct tg_slice body, const char *extra)
 {
 	struct tg_buf *b = &x->gl->loop->obuf;
-	tg_answer_head(x, status, tg_slice_cstr(type), status == 204 ? -1 : (int64_t)body.n);
-	if (status == 204) { /* RFC 9110 section 8.6: no Content-Length, and nothing to frame */
-		static const char te[] = "\r\nTransfer-Encoding: chunked";
-		char *at = memmem(b->p, b->len, te, sizeof te - 1);
-		if (at) {
-			memmove(at, at + sizeof te - 1, (size_t)(b->p + b->len - at) - (sizeof te - 1));
-			b->len -= sizeof te - 1;
-		}
-		x->closes = false;
-	}
+	tg_answer_head(x, status, tg_slice_cstr(type), (int64_t)body.n);
 	if (extra)
 		tg_buf_cstr(b, extra);
 	tg_answer_end_head(x);

@@ -68,21 +68,28 @@ static bool from_other_site(struct tg_exchange *x, const struct tg_addr *self)
 	return origin.p && !tg_policy_own_host(&x->snap->policy, origin_host(origin), self);
 }
 
-static bool is_local_caller(struct tg_exchange *x)
+/* Nothing of a proxy, and nothing of a web page from elsewhere, stands between the socket's peer and us. */
+static bool came_straight(struct tg_exchange *x)
 {
+	static const enum tg_header_id proxied[] = { TG_H_X_FORWARDED_FOR, TG_H_FORWARDED, TG_H_X_REAL_IP, TG_H_X_FORWARDED, TG_H_VIA };
 	const struct tg_policy *p = &x->snap->policy;
 	const struct tg_head *h = x->head;
-	const struct tg_addr *peer = tg_session_peer(x->session);
-	if (peer->unix_peer || p->trusted.n || !tg_cidr_list_has(&p->local, peer))
+	if (p->trusted.n)
 		return false;
-	if (h->first[TG_H_X_FORWARDED_FOR] >= 0 || h->first[TG_H_FORWARDED] >= 0 || h->first[TG_H_X_REAL_IP] >= 0 || h->first[TG_H_X_FORWARDED] >= 0 ||
-	    h->first[TG_H_VIA] >= 0)
-		return false;
+	for (size_t i = 0; i < sizeof proxied / sizeof proxied[0]; i++)
+		if (h->first[proxied[i]] >= 0)
+			return false;
 	struct tg_addr self;
 	bool have = tg_session_self(x->session, &self);
 	if (h->host.n && !tg_policy_own_host(p, tg_host_only(h->host), have ? &self : NULL))
 		return false;
 	return !from_other_site(x, have ? &self : NULL);
+}
+
+static bool is_local_caller(struct tg_exchange *x)
+{
+	const struct tg_addr *peer = tg_session_peer(x->session);
+	return !peer->unix_peer && tg_cidr_list_has(&x->snap->policy.local, peer) && came_straight(x);
 }
 
 static enum tg_step refuse(struct tg_exchange *x)
@@ -111,13 +118,12 @@ static bool is_preflight(const struct tg_head *h)
 	return h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
 }
 
-/* [metrics] loopback = true: a scraper on this machine needs no key; behind a proxy every peer would be on this machine. */
+/* [metrics] loopback = true: a scraper on this machine needs no key. */
 static bool opened_to_loopback(struct tg_exchange *x)
 {
-	const struct tg_config *c = x->snap->config;
 	const struct tg_addr *peer = tg_session_peer(x->session);
-	return c->metrics_loopback && x->route && (x->route->perms & TG_PERM_read_metrics) && x->route->method == TG_GET && !c->trusted_proxies.n &&
-	       !peer->unix_peer && tg_addr_is_loopback(peer) && x->head->first[TG_H_X_FORWARDED_FOR] < 0 && x->head->first[TG_H_FORWARDED] < 0;
+	return x->snap->config->metrics_loopback && x->route && (x->route->perms & TG_PERM_read_metrics) && x->route->method == TG_GET && !peer->unix_peer &&
+	       tg_addr_is_loopback(peer) && came_straight(x);
 }
 
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)
@@ -145,6 +151,7 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 		if (!x->principal) /* a token's beginning says what it is, and no more should be said of it (S2-66) */
 			tg_key_prefix(memmem(c.p, c.n, "eyJ", 3) ? (struct tg_slice){ 0 } : c, x->presented_prefix);
 	}
+	by_cookie = by_cookie && x->principal; /* a stale cookie rides nobody */
 	bool infer = x->route && x->family == TG_FAM_INFER;
 	x->local = infer && is_local_caller(x);
 	if (!x->principal && x->local) {

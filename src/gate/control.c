@@ -184,7 +184,7 @@ static void on_hup(uv_signal_t *s, int signum)
 	snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)tg_mono_us());
 	tg_notify(text);
 	tg_log_reopen();
-	struct tg_err err;
+	struct tg_err err = { "out of memory" };
 	struct tg_config *fresh = c->conf->source ? tg_config_load(c->conf->source, &err, warn_line, NULL) : NULL;
 	struct tg_shared_config *shared = fresh ? tg_shared_config_new(fresh) : NULL;
 	char names[512];
@@ -338,6 +338,15 @@ static void raise_file_limit(void)
 	}
 }
 
+/* Half of the descriptors, less a few for files and listeners. */
+static unsigned connections_allowed(void)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY || r.rlim_cur > 2000000)
+		return 1000000;
+	return r.rlim_cur > 128 ? (unsigned)(r.rlim_cur - 64) / 2 : 32;
+}
+
 static bool bind_all(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
@@ -391,6 +400,7 @@ static bool start(struct control *c, struct tg_err *err)
 		g->nloops = n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
 	}
 	g->start_wall_us = tg_wall_us();
+	g->max_connections = connections_allowed();
 	bool usable;
 	if (!read_keyfile(c, &c->keyfile, &usable, err)) {
 		say("the key file is not usable, its keys are void: ", err->text);

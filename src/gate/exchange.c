@@ -88,6 +88,8 @@ bool tg_exchange_keep_head(struct tg_exchange *x)
 			to = f->name.p + f->name.n;
 	}
 	size_t bytes = (size_t)(to - from), body = x->body_owned ? 0 : x->body.n;
+	if (!tg_exchange_charge(x, body))
+		return false;
 	struct tg_head *k = malloc(sizeof *k + bytes + body);
 	if (!k)
 		return false;
@@ -107,6 +109,14 @@ bool tg_exchange_keep_head(struct tg_exchange *x)
 	}
 	x->kept_head = k;
 	x->head = k;
+	return true;
+}
+
+bool tg_exchange_charge(struct tg_exchange *x, size_t bytes)
+{
+	if (bytes && !tg_gate_buffer(x->gl->gate, bytes, x->snap->config->max_buffered_bytes))
+		return false;
+	x->buffered += bytes;
 	return true;
 }
 

@@ -65,7 +65,7 @@ struct tg_exchange {
 	unsigned queue_seen;
 	struct tg_upconn *up;
 	char *up_req;                  /* owned: [room for the worker's lines][common lines][blank line][small body]; kept until the first byte */
-	uint32_t up_room, up_len;
+	size_t up_room, up_len;
 	struct iovec up_body[9];       /* a large body's pieces */
 	uint8_t up_nbody;
 	char *edits;                   /* owned: inserted text the pieces point to */
@@ -135,6 +135,8 @@ static inline struct tg_slice tg_exchange_rid(const struct tg_exchange *x)
 {
 	return (struct tg_slice){ x->rid_long ? x->rid_long : x->rid, x->rid_len };
 }
+/* Counts bytes that this request keeps in memory against server.max_buffered_bytes; false: over it. Given back when the worker's first byte has come, or at the end. */
+bool tg_exchange_charge(struct tg_exchange *x, size_t bytes);
 struct tg_slice tg_exchange_path(const struct tg_exchange *x); /* without query, for `instance` */
 
 /* ---- answer.c ---- */

@@ -134,7 +134,9 @@ bool tg_forward_retry(struct tg_exchange *x)
 		x->up = NULL;
 		return connect_worker(x, true);
 	}
-	leave_worker(x, "it closed the connection without an answer");
+	/* It may be this request that it cannot stand: the probe says whether the worker is gone, a caller must not be able to. */
+	atomic_store(&x->worker->want_probe, true);
+	leave_worker(x, NULL);
 	return try_another(x);
 }
 

@@ -13,10 +13,11 @@
 #define ROOM 1024        /* request line, Host, Authorization: more than that and the worker's lines are allocated for */
 #define COPY_BELOW 8192  /* a body up to this is copied behind the head: one send, one piece */
 
+#define EDIT_MAX 4096    /* a model's name, escaped */
+
 struct edit {
-	size_t from, to; /* replaced bytes of the body */
-	char text[320];
-	size_t n;
+	size_t from, to;    /* replaced bytes of the body */
+	struct tg_buf text; /* owned */
 };
 
 static bool may_pass(const struct tg_header *h)
@@ -87,19 +88,6 @@ static const char *worker_model_name(const struct tg_exchange *x)
 	return c->upstream_name ? c->upstream_name : c->name;
 }
 
-static void edit_text(struct edit *e, const char *a, struct tg_slice b, const char *c)
-{
-	struct tg_buf t;
-	tg_buf_init(&t, sizeof e->text);
-	tg_buf_cstr(&t, a);
-	tg_buf_slice(&t, b);
-	tg_buf_cstr(&t, c);
-	e->n = t.failed ? 0 : t.len;
-	if (e->n)
-		memcpy(e->text, t.p, e->n);
-	tg_buf_free(&t);
-}
-
 static bool edit_model(struct tg_exchange *x, struct edit *e)
 {
 	const struct tg_json_want *w = &x->want[TG_WANT_MODEL];
@@ -108,14 +96,8 @@ static bool edit_model(struct tg_exchange *x, struct edit *e)
 		return false;
 	e->from = w->from;
 	e->to = w->to;
-	struct tg_buf t;
-	tg_buf_init(&t, sizeof e->text);
-	tg_buf_json(&t, want);
-	e->n = t.failed ? 0 : t.len;
-	if (e->n)
-		memcpy(e->text, t.p, e->n);
-	tg_buf_free(&t);
-	return e->n > 0;
+	tg_buf_json(&e->text, want);
+	return true;
 }
 
 /* Ask the worker for usage; remember whether the caller did, so that the extra event can be cut. */
@@ -125,13 +107,13 @@ static bool edit_usage(struct tg_exchange *x, struct edit *e)
 	x->cut_usage = true;
 	if (w->type == TG_JSON_NONE) {
 		e->from = e->to = x->first_member;
-		edit_text(e, "\"stream_options\":{\"include_usage\":true},", (struct tg_slice){ 0 }, "");
+		tg_buf_lit(&e->text, "\"stream_options\":{\"include_usage\":true},");
 		return true;
 	}
 	if (w->type == TG_JSON_NULL) {
 		e->from = w->from;
 		e->to = w->to;
-		edit_text(e, "{\"include_usage\":true}", (struct tg_slice){ 0 }, "");
+		tg_buf_lit(&e->text, "{\"include_usage\":true}");
 		return true;
 	}
 	static const char *const names[] = { "include_usage" };
@@ -144,11 +126,11 @@ static bool edit_usage(struct tg_exchange *x, struct edit *e)
 	}
 	if (s.want[0].type == TG_JSON_NONE) {
 		e->from = e->to = w->from + s.first_member;
-		edit_text(e, "\"include_usage\":true", (struct tg_slice){ 0 }, s.empty ? "" : ",");
+		tg_buf_cstr(&e->text, s.empty ? "\"include_usage\":true" : "\"include_usage\":true,");
 	} else {
 		e->from = w->from + s.want[0].from;
 		e->to = w->from + s.want[0].to;
-		edit_text(e, "true", (struct tg_slice){ 0 }, "");
+		tg_buf_lit(&e->text, "true");
 	}
 	return true;
 }
@@ -156,6 +138,8 @@ static bool edit_usage(struct tg_exchange *x, struct edit *e)
 static unsigned collect_edits(struct tg_exchange *x, struct edit edits[2])
 {
 	unsigned n = 0;
+	for (unsigned i = 0; i < 2; i++)
+		tg_buf_init(&edits[i].text, EDIT_MAX);
 	if (edit_model(x, &edits[n]))
 		n++;
 	if (x->stream && x->family == TG_FAM_OPENAI && edit_usage(x, &edits[n]))
@@ -182,15 +166,9 @@ static bool build_head(struct tg_exchange *x, size_t body, size_t copied, struct
 	if (!tg_buf_reserve(b, room + 640 + copied))
 		return false;
 	b->len = room;
-	x->up_room = (uint32_t)room;
+	x->up_room = room;
 	common_lines(x, b, body);
 	return !b->failed;
-}
-
-static void finish(struct tg_exchange *x, struct tg_buf *b)
-{
-	x->up_req = b->p;
-	x->up_len = (uint32_t)b->len;
 }
 
 static bool fail(struct tg_exchange *x)
@@ -199,50 +177,63 @@ static bool fail(struct tg_exchange *x)
 	return false;
 }
 
+/* Takes the buffer over as the request, whole or not at all. */
+static bool finish(struct tg_exchange *x, struct tg_buf *b)
+{
+	if (b->failed || (b->cap > COPY_BELOW * 2 && !tg_exchange_charge(x, b->cap))) {
+		tg_buf_free(b);
+		return fail(x);
+	}
+	x->up_req = b->p;
+	x->up_len = b->len;
+	return true;
+}
+
+/* The body in pieces, with the edits between them: copied behind the head, or to be sent from where they lie. */
+static bool put_pieces(struct tg_exchange *x, struct edit *edits, unsigned n, bool copy, struct tg_buf *b)
+{
+	size_t at = 0, put = 0;
+	for (unsigned i = 0; i <= n; i++) {
+		size_t to = i < n ? edits[i].from : x->body.n;
+		struct tg_slice part = { x->body.p + at, to - at }, text = i < n ? tg_buf_view(&edits[i].text) : (struct tg_slice){ 0 };
+		if (i < n && edits[i].text.failed)
+			return false;
+		if (copy) {
+			tg_buf_slice(b, part);
+			tg_buf_slice(b, text);
+		} else {
+			if (part.n)
+				x->up_body[x->up_nbody++] = (struct iovec){ (void *)(uintptr_t)part.p, part.n };
+			if (text.n) {
+				memcpy(x->edits + put, text.p, text.n);
+				x->up_body[x->up_nbody++] = (struct iovec){ x->edits + put, text.n };
+				put += text.n;
+			}
+		}
+		if (i < n)
+			at = edits[i].to;
+	}
+	return true;
+}
+
 static bool build_edited(struct tg_exchange *x)
 {
 	struct edit edits[2];
 	unsigned n = collect_edits(x, edits);
 	size_t total = x->body.n, inserted = 0;
 	for (unsigned i = 0; i < n; i++) {
-		total += edits[i].n - (edits[i].to - edits[i].from);
-		inserted += edits[i].n;
+		total += edits[i].text.len - (edits[i].to - edits[i].from);
+		inserted += edits[i].text.len;
 	}
 	bool copy = total <= COPY_BELOW || !x->body_owned;
 	struct tg_buf b;
-	if (!build_head(x, total, copy ? total : 0, &b)) {
-		tg_buf_free(&b);
-		return fail(x);
-	}
-	if (!copy && inserted && !(x->edits = malloc(inserted))) {
-		tg_buf_free(&b);
-		return fail(x);
-	}
-	size_t at = 0, put = 0;
-	for (unsigned i = 0; i <= n; i++) {
-		size_t to = i < n ? edits[i].from : x->body.n;
-		if (copy) {
-			tg_buf_put(&b, x->body.p + at, to - at);
-			if (i < n)
-				tg_buf_put(&b, edits[i].text, edits[i].n);
-		} else {
-			if (to > at)
-				x->up_body[x->up_nbody++] = (struct iovec){ (void *)(uintptr_t)(x->body.p + at), to - at };
-			if (i < n) {
-				memcpy(x->edits + put, edits[i].text, edits[i].n);
-				x->up_body[x->up_nbody++] = (struct iovec){ x->edits + put, edits[i].n };
-				put += edits[i].n;
-			}
-		}
-		if (i < n)
-			at = edits[i].to;
-	}
-	if (b.failed) {
-		tg_buf_free(&b);
-		return fail(x);
-	}
-	finish(x, &b);
-	return true;
+	bool ok = build_head(x, total, copy ? total : 0, &b) && (copy || !inserted || (x->edits = malloc(inserted))) && put_pieces(x, edits, n, copy, &b);
+	for (unsigned i = 0; i < n; i++)
+		tg_buf_free(&edits[i].text);
+	if (ok)
+		return finish(x, &b);
+	tg_buf_free(&b);
+	return fail(x);
 }
 
 static bool build_translated(struct tg_exchange *x)
@@ -261,17 +252,14 @@ static bool build_translated(struct tg_exchange *x)
 		return false;
 	}
 	ok = build_head(x, body.len, body.len, &b);
-	if (ok) {
+	ok = ok && !body.failed;
+	if (ok)
 		tg_buf_slice(&b, tg_buf_view(&body));
-		ok = !b.failed;
-	}
 	tg_buf_free(&body);
-	if (!ok) {
-		tg_buf_free(&b);
-		return fail(x);
-	}
-	finish(x, &b);
-	return true;
+	if (ok)
+		return finish(x, &b);
+	tg_buf_free(&b);
+	return fail(x);
 }
 
 bool tg_forward_build(struct tg_exchange *x)

@@ -186,9 +186,11 @@ uint64_t tg_gate_wall_offset(struct tg_gate_loop *gl, uint64_t mono_us)
 	return gl->offset_us;
 }
 
-const char *tg_gate_date(struct tg_gate_loop *gl, uint64_t wall_us)
+const char *tg_gate_date(struct tg_gate_loop *gl)
 {
-	uint64_t s = wall_us / 1000000u;
+	struct timespec now; /* of the answer, which may come minutes after the request; the coarse clock costs 9 ns */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	uint64_t s = (uint64_t)now.tv_sec;
 	if (s != gl->date_s) {
 		time_t t = (time_t)s;
 		struct tm tm;

@@ -20,6 +20,7 @@ struct tg_gate {
 	uint64_t start_wall_us;
 	_Atomic bool ready, draining;
 	_Atomic int connections;       /* of clients */
+	unsigned max_connections;      /* what the descriptors of this process allow: each may need one for a worker */
 	_Atomic uint64_t buffered;     /* bytes of request bodies and collected answers held in memory */
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
@@ -62,7 +63,7 @@ void tg_gate_drain(struct tg_gate *g);                                  /* contr
 void tg_gate_cut(struct tg_gate *g);                                    /* control thread: the deadline has come */
 void tg_gate_session_ended(struct tg_gate_loop *gl);                     /* a session of a draining loop is gone */
 void tg_gate_log_later(struct tg_gate_loop *gl);                        /* the batch has a line: flush within 100 ms */
-const char *tg_gate_date(struct tg_gate_loop *gl, uint64_t wall_us);
+const char *tg_gate_date(struct tg_gate_loop *gl);
 uint64_t tg_gate_wall_offset(struct tg_gate_loop *gl, uint64_t mono_us); /* wall clock less monotonic clock, looked at ten times a second */
 /* Accounts for memory that a request's body takes; false: over server.max_buffered_bytes. */
 bool tg_gate_buffer(struct tg_gate *g, uint64_t bytes, uint64_t max);

@@ -38,31 +38,34 @@ static void take_request_id(struct tg_exchange *x)
 	x->rid_len = (uint8_t)id.n;
 }
 
-/* X-Forwarded-For may come in several headers: they are one list (RFC 9110 section 5.3). */
-static void take_client(struct tg_exchange *x)
+/* A list header may come in several lines: they are one list (RFC 9110 section 5.3). Right-most hops decide: an over-long list loses its left end. */
+static struct tg_slice join(const struct tg_head *head, enum tg_header_id id, char *out, size_t cap)
 {
-	char joined[2048];
 	size_t n = 0;
-	struct tg_slice forwarded = tg_head_get(x->head, TG_H_FORWARDED);
-	for (unsigned i = 0; i < x->head->nheaders; i++) {
-		const struct tg_header *h = &x->head->headers[i];
-		if (h->id != TG_H_X_FORWARDED_FOR)
+	for (unsigned i = 0; i < head->nheaders; i++) {
+		const struct tg_header *h = &head->headers[i];
+		if (h->id != id)
 			continue;
-		/* Right-most hops decide: an over-long list loses its left end. */
-		size_t k = h->value.n < sizeof joined / 2 ? h->value.n : sizeof joined / 2;
-		if (n + k + 1 > sizeof joined) {
-			memmove(joined, joined + n / 2, n - n / 2);
-			n -= n / 2;
+		size_t k = h->value.n < cap / 2 ? h->value.n : cap / 2;
+		if (n + k + 1 > cap) {
+			size_t kept = cap - k - 1 < n ? cap - k - 1 : n;
+			memmove(out, out + n - kept, kept);
+			n = kept;
 		}
-		if (n + k + 1 > sizeof joined)
-			continue;
 		if (n)
-			joined[n++] = ',';
-		memcpy(joined + n, h->value.p + h->value.n - k, k);
+			out[n++] = ',';
+		memcpy(out + n, h->value.p + h->value.n - k, k);
 		n += k;
 	}
+	return (struct tg_slice){ out, n };
+}
+
+static void take_client(struct tg_exchange *x)
+{
+	char xff[2048], forwarded[2048];
 	uint16_t port = x->client.port;
-	x->client = tg_addr_client(tg_session_peer(x->session), &x->snap->policy.trusted, (struct tg_slice){ joined, n }, forwarded);
+	x->client = tg_addr_client(tg_session_peer(x->session), &x->snap->policy.trusted, join(x->head, TG_H_X_FORWARDED_FOR, xff, sizeof xff),
+				   join(x->head, TG_H_FORWARDED, forwarded, sizeof forwarded));
 	x->client.port = port;
 }
 

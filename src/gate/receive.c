@@ -6,6 +6,7 @@
 #include "gate/exchange.h"
 #include <stdlib.h>
 
+#define FIRST_ROOM (64u * 1024u)     /* of a body's buffer */
 #define LOCAL_BODY_MAX (64u * 1024u) /* for the gate's own handlers */
 
 static enum tg_step invalid(struct tg_exchange *x, enum tg_error e, const char *field, const char *why)
@@ -142,14 +143,6 @@ static enum tg_step out_of_memory(struct tg_exchange *x)
 	return tg_answer_problem(x, TG_E_unavailable, "memory", "Too many bodies are in memory; try again.", NULL, "Retry-After: 1\r\n");
 }
 
-static bool account(struct tg_exchange *x, uint64_t bytes)
-{
-	if (!tg_gate_buffer(x->gl->gate, bytes, x->snap->config->max_buffered_bytes))
-		return false;
-	x->buffered += bytes;
-	return true;
-}
-
 static bool grow(struct tg_exchange *x, size_t need)
 {
 	struct tg_intake *in = x->intake;
@@ -158,7 +151,9 @@ static bool grow(struct tg_exchange *x, size_t need)
 	size_t cap = in->cap ? in->cap * 2 : 16384;
 	while (cap < need)
 		cap *= 2;
-	if (!account(x, cap - in->cap))
+	if (!x->head->chunked && cap > (size_t)x->head->content_length)
+		cap = (size_t)x->head->content_length;
+	if (!tg_exchange_charge(x, cap - in->cap))
 		return false;
 	char *p = realloc(in->body, cap);
 	if (!p)
@@ -171,6 +166,7 @@ static bool grow(struct tg_exchange *x, size_t need)
 static enum tg_step whole(struct tg_exchange *x)
 {
 	struct tg_intake *in = x->intake;
+	tg_timer_stop(&x->timer);
 	x->intake = NULL;
 	x->received = true;
 	x->body_left = false;
@@ -189,12 +185,11 @@ static enum tg_step begin_intake(struct tg_exchange *x)
 	struct tg_intake *in = x->intake = calloc(1, sizeof *in);
 	if (!in)
 		return out_of_memory(x);
+	/* A length that is only announced costs nothing yet: the buffer grows with what arrives. */
 	if (h->chunked)
 		tg_chunked_init(&in->chunked);
-	else if (!account(x, (uint64_t)h->content_length) || !(in->body = malloc((size_t)h->content_length)))
+	else if (!grow(x, h->content_length < FIRST_ROOM ? (size_t)h->content_length : FIRST_ROOM))
 		return out_of_memory(x);
-	else
-		in->cap = (size_t)h->content_length;
 	in->scanning = x->forward != NULL;
 	if (in->scanning) {
 		const char *names[TG_WANT_COUNT];
@@ -225,14 +220,17 @@ static enum tg_step feed(struct tg_exchange *x, char *p, size_t n, size_t *used)
 			return too_large(x);
 		if (!grow(x, in->len + body))
 			return out_of_memory(x);
-	} else if (body > in->cap - in->len) {
-		body = *used = in->cap - in->len;
+	} else {
+		if (body > (size_t)x->head->content_length - in->len)
+			body = *used = (size_t)x->head->content_length - in->len;
+		if (!grow(x, in->len + body))
+			return out_of_memory(x);
 	}
 	if (body) {
 		memcpy(in->body + in->len, p, body);
 		took(x, body);
 	}
-	if (x->head->chunked ? in->chunked.done : in->len == in->cap)
+	if (x->head->chunked ? in->chunked.done : in->len == (size_t)x->head->content_length)
 		return whole(x);
 	return TG_WAIT;
 }
@@ -245,7 +243,12 @@ bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used)
 size_t tg_receive_room(struct tg_exchange *x, char **p)
 {
 	struct tg_intake *in = x->intake;
-	if (x->head->chunked || in->cap - in->len < 4096)
+	if (x->head->chunked)
+		return 0;
+	/* The next piece of the buffer, twice what has come so far; without memory the shared buffer's way says so. */
+	if (in->cap - in->len < FIRST_ROOM / 2 && in->cap < (size_t)x->head->content_length)
+		(void)grow(x, in->cap + 1);
+	if (in->cap - in->len < 4096)
 		return 0;
 	*p = in->body + in->len;
 	return in->cap - in->len;
@@ -254,7 +257,7 @@ size_t tg_receive_room(struct tg_exchange *x, char **p)
 void tg_receive_took(struct tg_exchange *x, size_t n)
 {
 	took(x, n);
-	if (x->intake->len == x->intake->cap && whole(x) == TG_ANSWERED)
+	if (x->intake->len == (size_t)x->head->content_length && whole(x) == TG_ANSWERED)
 		x->stage = TG_STAGE_SETTLE;
 }
 
@@ -262,6 +265,15 @@ enum tg_step tg_receive_timeout(struct tg_exchange *x)
 {
 	x->closes = true;
 	return tg_answer_problem(x, TG_E_timeout, "body_timeout", "The body did not arrive in time.", NULL, NULL);
+}
+
+/* A byte now and then would keep the idle clock content for ever. */
+static void on_body_total(struct tg_timer *t)
+{
+	struct tg_exchange *x = (struct tg_exchange *)((char *)t - offsetof(struct tg_exchange, timer));
+	tg_receive_timeout(x);
+	x->stage = TG_STAGE_SETTLE;
+	tg_corridor_run(x);
 }
 
 static bool is_json(struct tg_slice type)
@@ -326,5 +338,7 @@ enum tg_step tg_stage_receive(struct tg_exchange *x)
 	if (h->expect_continue && h->minor == 1 && !avail.n)
 		tg_conn_send1(tg_session_conn(x->session), "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	tg_session_body_clock(x->session);
+	x->timer.fire = on_body_total;
+	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + x->snap->config->body_ms);
 	return TG_WAIT;
 }

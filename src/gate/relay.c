@@ -99,6 +99,8 @@ void tg_relay_fail(struct tg_exchange *x, enum tg_error e, const char *reason, c
 			struct tg_buf b;
 			tg_answer_problem_of(x, e, detail, NULL, &p);
 			tg_buf_init(&b, 64u << 10);
+			if (x->sse->overlong || (!x->sse->cut && x->sse->tail.len))
+				tg_buf_lit(&b, "\n\n"); /* an event was passed on in part */
 			tg_problem_sse(&b, &p);
 			send_frame(x, b.p, b.len, true);
 			tg_buf_free(&b);
@@ -180,10 +182,12 @@ void tg_relay_client_writable(struct tg_exchange *x)
 
 static bool collect(struct tg_exchange *x, const char *p, size_t n)
 {
+	size_t had = x->collected.cap;
 	tg_buf_put(&x->collected, p, n);
-	if (x->collected.failed)
-		rubbish(x);
-	return !x->collected.failed;
+	if (!x->collected.failed && tg_exchange_charge(x, x->collected.cap - had))
+		return true;
+	rubbish(x);
+	return false;
 }
 
 /* The collected answer in the shape of its route. */
@@ -355,9 +359,11 @@ static bool begin_answer(struct tg_exchange *x, const struct tg_head *h)
 	tg_forward_let_go(x);
 	u->head_done = true;
 	tg_worker_up(x->worker);
-	if (x->trial)
+	if (x->trial) {
+		x->trial = false;
 		atomic_store(&x->worker->trying, false);
-	x->trial = false;
+		tg_model_pump(x->model); /* it is back: whoever waits need not wait for this answer's end */
+	}
 	if (!acceptable(h) || !set_framing(x, h)) {
 		rubbish(x);
 		return false;
@@ -386,10 +392,12 @@ static bool begin_answer(struct tg_exchange *x, const struct tg_head *h)
 	struct tg_buf *b = &x->gl->loop->obuf;
 	if (x->sse)
 		tg_buf_lit(b, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
-	struct tg_slice retry = tg_head_get(h, TG_H_RETRY_AFTER);
-	if (retry.n) {
+	/* Seconds only: clients read it as a number, and every 429 has one. */
+	uint64_t retry = 0;
+	bool given = tg_json_u64(tg_head_get(h, TG_H_RETRY_AFTER), 86400, &retry) && retry;
+	if (given || h->status == 429) {
 		tg_buf_lit(b, "Retry-After: ");
-		tg_buf_slice(b, retry);
+		tg_buf_u64(b, given ? retry : 1);
 		tg_buf_lit(b, "\r\n");
 	}
 	tg_answer_end_head(x);

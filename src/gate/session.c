@@ -6,7 +6,9 @@
  * the client still sends is read and dropped within bounds, so that no reset overtakes the answer (RFC 9112 section 9.6).
  */
 #include "gate/exchange.h"
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define LINGER_MS 2000
@@ -27,7 +29,7 @@ struct tg_session {
 	size_t scanned;      /* of the kept head */
 	char *avail;         /* bytes behind the head being worked on, within one callback */
 	size_t avail_n, took;
-	uint64_t lingered;
+	uint64_t lingered, unsent; /* unsent: at the last look of the write clock */
 };
 
 struct tg_conn *tg_session_conn(struct tg_session *s)
@@ -71,8 +73,17 @@ void tg_session_body_clock(struct tg_session *s)
 	tg_conn_deadline(&s->conn, s->gl->snap->config->body_idle_ms);
 }
 
+/* What the client has not taken yet, the kernel's part included. */
+static uint64_t unsent(const struct tg_session *s)
+{
+	int queued = 0;
+	(void)ioctl(s->conn.fd, SIOCOUTQ, &queued);
+	return tg_conn_pending(&s->conn) + (queued > 0 ? (uint64_t)queued : 0);
+}
+
 void tg_session_write_clock(struct tg_session *s)
 {
+	s->unsent = unsent(s);
 	tg_conn_deadline(&s->conn, s->gl->snap->config->write_stall_ms);
 }
 
@@ -115,7 +126,11 @@ static void end_session(struct tg_session *s)
 		close_now(s);
 	} else if (tg_conn_pending(&s->conn)) {
 		s->state = FLUSH;
-		tg_session_write_clock(s);
+		tg_conn_read(&s->conn, false);
+		if (s->gl->cutting)
+			tg_conn_deadline(&s->conn, LINGER_MS);
+		else
+			tg_session_write_clock(s);
 	} else {
 		linger(s);
 	}
@@ -159,13 +174,14 @@ static void refuse(struct tg_session *s, enum tg_refusal why)
 }
 
 static void next_request(struct tg_session *s);
+static void client_gone(struct tg_session *s);
 
 /* Works through p[0, n): as many requests as can be answered at once. Returns how many bytes are done with. */
 static size_t parse(struct tg_session *s, char *p, size_t n)
 {
 	size_t off = 0;
 	s->parsing = true;
-	while (off < n && !s->x && (s->state == IDLE || s->state == HEAD) && !s->conn.closing) {
+	while (off < n && !s->x && (s->state == IDLE || s->state == HEAD) && !s->conn.closing && !tg_conn_pending(&s->conn)) {
 		const struct tg_config *c = s->gl->snap->config;
 		struct tg_h1_limits lim = { .max_head = c->max_header_bytes, .max_headers = c->max_headers };
 		enum tg_refusal why = TG_REFUSE_NONE;
@@ -214,8 +230,8 @@ static size_t parse(struct tg_session *s, char *p, size_t n)
 static void fresh(struct tg_session *s, char *p, size_t n)
 {
 	if (s->in_len) {
-		if (!keep(s, p, n)) {
-			tg_conn_close(&s->conn);
+		if (s->in_len + n > TG_RBUF * 4u || !keep(s, p, n)) {
+			client_gone(s);
 			return;
 		}
 		next_request(s);
@@ -223,7 +239,7 @@ static void fresh(struct tg_session *s, char *p, size_t n)
 	}
 	size_t done = parse(s, p, n);
 	if (done < n && s->state != LINGER && s->state != FLUSH && !s->conn.closing && !keep(s, p + done, n - done))
-		tg_conn_close(&s->conn);
+		client_gone(s);
 }
 
 /* Goes on with what was kept. */
@@ -263,6 +279,11 @@ void tg_session_answered(struct tg_session *s)
 		return;
 	}
 	s->state = IDLE;
+	if (tg_conn_pending(&s->conn)) { /* it does not take its answers: nothing more is read or begun until it does */
+		tg_conn_read(&s->conn, false);
+		tg_session_write_clock(s);
+		return;
+	}
 	tg_conn_read(&s->conn, true);
 	tg_conn_deadline(&s->conn, s->gl->snap->config->keepalive_ms);
 	if (!s->parsing)
@@ -356,13 +377,18 @@ static void on_event(struct tg_conn *c, int events)
 {
 	struct tg_session *s = (struct tg_session *)c;
 	if (events & TG_WRITABLE) {
-		tg_timer_stop(&c->timer);
-		if (s->state == FLUSH)
+		if (s->state == FLUSH) {
 			linger(s);
-		else if (s->x)
-			tg_relay_client_writable(s->x);
-		else
+		} else if (s->x) {
+			if (!s->x->intake) { /* else it is the body's clock that runs */
+				tg_timer_stop(&c->timer);
+				tg_relay_client_writable(s->x);
+			}
+		} else if (s->state == IDLE) {
+			tg_conn_read(c, true);
 			tg_conn_deadline(c, s->gl->snap->config->keepalive_ms);
+			next_request(s);
+		}
 	}
 	if ((events & TG_READABLE) && !c->closing)
 		on_readable(s);
@@ -371,6 +397,12 @@ static void on_event(struct tg_conn *c, int events)
 static void on_timer(struct tg_timer *t)
 {
 	struct tg_session *s = (struct tg_session *)((char *)t - offsetof(struct tg_session, conn.timer));
+	/* A client that takes little by little has not stalled: we are told only when much has gone. */
+	bool writing = tg_conn_pending(&s->conn) && s->state != HEAD && s->state != LINGER && !(s->x && s->x->intake);
+	if (writing && !s->gl->cutting && unsent(s) < s->unsent) {
+		tg_session_write_clock(s);
+		return;
+	}
 	switch (s->state) {
 	case HEAD: {
 		struct tg_exchange *x = begin(s);
@@ -403,7 +435,7 @@ void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer
 {
 	struct tg_gate_loop *gl = l->loop->user;
 	int now = atomic_fetch_add(&gl->gate->connections, 1);
-	struct tg_session *s = (unsigned)now < gl->snap->config->max_connections ? calloc(1, sizeof *s) : NULL;
+	struct tg_session *s = (unsigned)now < gl->snap->config->max_connections && (unsigned)now < gl->gate->max_connections ? calloc(1, sizeof *s) : NULL;
 	if (!s) {
 		static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 		tg_metrics_refusal(gl->metrics, "too_many_connections");
@@ -435,7 +467,11 @@ void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer
 /* A request may already be on its way to an idle connection: it is closed only after a moment, so that it is answered and not reset. */
 void tg_session_drain(struct tg_session *s)
 {
-	if (s->state == IDLE && !s->conn.closing)
+	if (s->state != IDLE || s->conn.closing)
+		return;
+	if (tg_conn_pending(&s->conn))
+		end_session(s);
+	else
 		tg_conn_deadline(&s->conn, 500);
 }
 

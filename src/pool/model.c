@@ -3,12 +3,16 @@
  * slots in use and what is known of its health.
  */
 #include "pool/model.h"
+#include "net/addr.h"
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 static char *copy(struct tg_slice s)
 {
@@ -30,8 +34,8 @@ void tg_worker_put(struct tg_worker *w)
 {
 	if (!w || atomic_fetch_sub(&w->refs, 1) != 1)
 		return;
-	for (struct tg_sockaddr *a = atomic_load(&w->addr), *older; a; a = older) {
-		older = a->older;
+	for (struct tg_sockaddr *a = w->seen, *next; a; a = next) {
+		next = a->next;
 		free(a);
 	}
 	if (w->fixed)
@@ -48,26 +52,52 @@ void tg_worker_put(struct tg_worker *w)
 
 static void set_addr(struct tg_worker *w, const struct sockaddr *sa, socklen_t len)
 {
-	struct tg_sockaddr *now = atomic_load(&w->addr);
-	if (now && now->len == len && memcmp(&now->ss, sa, len) == 0)
-		return;
-	struct tg_sockaddr *a = calloc(1, sizeof *a);
-	if (!a)
-		return;
-	memcpy(&a->ss, sa, len);
-	a->len = len;
-	a->older = now;
+	struct tg_sockaddr *a = w->seen;
+	while (a && !(a->len == len && memcmp(&a->ss, sa, len) == 0))
+		a = a->next;
+	if (!a) {
+		a = calloc(1, sizeof *a);
+		if (!a)
+			return;
+		memcpy(&a->ss, sa, len);
+		a->len = len;
+		a->next = w->seen;
+		w->seen = a;
+	}
 	atomic_store(&w->addr, a);
+}
+
+/* Does anybody listen there? A name often has an address of each family and a worker behind one of them ("localhost"). */
+static bool listens(const struct addrinfo *a)
+{
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool up = connect(fd, a->ai_addr, a->ai_addrlen) == 0;
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	int e = 0;
+	socklen_t n = sizeof e;
+	if (!up && errno == EINPROGRESS && poll(&p, 1, 500) == 1)
+		up = getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0;
+	close(fd);
+	return up;
 }
 
 bool tg_worker_resolve(struct tg_worker *w)
 {
-	if (!w->host)
+	struct tg_addr literal;
+	if (!w->host || tg_addr_parse(tg_slice_cstr(w->host), &literal))
 		return true;
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *r = NULL;
 	if (getaddrinfo(w->host, w->port, &hints, &r) || !r)
 		return false;
-	set_addr(w, r->ai_addr, r->ai_addrlen);
+	const struct addrinfo *best = r;
+	for (const struct addrinfo *a = r; a && r->ai_next; a = a->ai_next)
+		if (listens(a)) {
+			best = a;
+			break;
+		}
+	set_addr(w, best->ai_addr, best->ai_addrlen);
 	freeaddrinfo(r);
 	return true;
 }

@@ -13,7 +13,7 @@ enum tg_worker_state { TG_WORKER_UNKNOWN, TG_WORKER_UP, TG_WORKER_DOWN }; /* UNK
 struct tg_sockaddr {
 	struct sockaddr_storage ss;
 	socklen_t len;
-	struct tg_sockaddr *older; /* freed with the worker: a loop may still be reading it */
+	struct tg_sockaddr *next; /* all that were ever seen, freed with the worker: a loop may still be reading one */
 };
 
 struct tg_upconn;
@@ -34,6 +34,7 @@ struct tg_worker {
 	_Atomic bool trying;    /* a request or probe is trying whether a down worker is back */
 	_Atomic uint64_t successes, failures;
 	_Atomic(struct tg_sockaddr *) addr; /* NULL: the name is not resolved (yet) */
+	struct tg_sockaddr *seen;           /* only by one resolver at a time */
 	char *host, *port;      /* to resolve; NULL for Unix sockets */
 	char *base;             /* path prefix: "" or "/base" */
 	char *fixed;            /* "Host: ...\r\n" and "Authorization: Bearer ...\r\n": the lines that never change */

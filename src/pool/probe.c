@@ -61,9 +61,10 @@ static int exchange(int fd, const struct tg_worker *w, uint64_t until_ms)
 	}
 	if (have < 12 || memcmp(line, "HTTP/1.", 7) != 0 || line[8] != ' ')
 		return 0;
-	/* To its end, within a bound: closing over unread bytes would reset the connection under a worker that is still writing. */
+	/* What comes at once is read too: closing over unread bytes would reset the connection under a worker that is still writing. */
 	char rest[4096];
-	for (int i = 0; i < 16 && ready(fd, POLLIN, until_ms); i++)
+	uint64_t soon = uv_hrtime() / 1000000u + 50;
+	for (int i = 0; i < 16 && ready(fd, POLLIN, soon < until_ms ? soon : until_ms); i++)
 		if (recv(fd, rest, sizeof rest, 0) <= 0)
 			break;
 	int status = 0;

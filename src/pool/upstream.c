@@ -89,23 +89,21 @@ static struct tg_upconn *begin(struct tg_loop *l, struct tg_worker *w, uint32_t 
 		return NULL;
 	}
 	int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		*why = "out of file descriptors";
+	if (fd < 0)
 		return NULL;
-	}
 	if (a->ss.ss_family != AF_UNIX) {
 		int one = 1;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	}
 	bool now = connect(fd, (struct sockaddr *)&a->ss, a->len) == 0;
 	if (!now && errno != EINPROGRESS) {
-		*why = strerror(errno);
+		if (errno != EAGAIN) /* a Unix socket whose backlog is full is busy, not gone */
+			*why = strerror(errno);
 		close(fd);
 		return NULL;
 	}
 	struct tg_upconn *u = calloc(1, sizeof *u);
 	if (!u) {
-		*why = "out of memory";
 		close(fd);
 		return NULL;
 	}
@@ -113,7 +111,6 @@ static struct tg_upconn *begin(struct tg_loop *l, struct tg_worker *w, uint32_t 
 	u->conn.on_closed = on_closed;
 	u->conn.timer.fire = on_timer;
 	if (!(now ? tg_conn_open(&u->conn, l, fd) : tg_conn_open_connecting(&u->conn, l, fd))) {
-		*why = "the connection could not be watched";
 		free(u);
 		return NULL;
 	}

@@ -30,7 +30,8 @@ struct tg_upconn {
 	bool head_done, keep;
 };
 
-/* A connection: u->connecting says whether on_connected is still to come. NULL: it could not even be begun (*why). */
+/* A connection: u->connecting says whether on_connected is still to come. NULL: it could not even be begun; *why says what is
+ * wrong with the worker, and stays as it was where the fault is ours (descriptors, memory). */
 struct tg_upconn *tg_upstream_get(struct tg_loop *l, struct tg_worker *w, bool fresh, uint32_t connect_ms, const char **why);
 void tg_upstream_give_back(struct tg_upconn *u);
 void tg_upstream_close(struct tg_upconn *u);

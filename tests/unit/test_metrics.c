@@ -128,11 +128,11 @@ static void adds_up(void **state)
 	(void)state;
 	struct tg_metrics_shard *s[2] = { tg_metrics_shard_new(), tg_metrics_shard_new() };
 	struct tg_record stream = { .route = route("chat"), .method = TG_POST, .status = 200, .model_index = 0, .worker = "w", .stream = true, .total_us = 1050000,
-				    .first_byte_us = 50000, .overhead_us = 38, .bytes_in = 10, .bytes_out = 100, .usage = { true, 12, 101 } };
+				    .first_byte_us = 50000, .overhead_us = 38, .bytes_in = 10, .bytes_out = 100, .usage = { .seen = true, .prompt = 12, .completion = 101 } };
 	tg_metrics_record(s[0], &stream);
 	tg_metrics_record(s[1], &stream);
 	struct tg_record embed = { .route = route("embeddings"), .method = TG_POST, .status = 200, .model_index = 1, .worker = "w", .total_us = 2500, .overhead_us = 40,
-				   .usage = { true, 5, 0 } };
+				   .usage = { .seen = true, .prompt = 5, .completion = 0 } };
 	tg_metrics_record(s[0], &embed);
 	struct tg_record unmatched = { .method = TG_GET, .status = 401, .model_index = -1, .total_us = 7, .overhead_us = 7 };
 	tg_metrics_record(s[1], &unmatched);
@@ -240,7 +240,7 @@ struct job {
 static void *count(void *arg)
 {
 	struct job *j = arg;
-	struct tg_record r = { .route = route("chat"), .status = 200, .worker = "w", .total_us = 5, .bytes_in = 1, .usage = { true, 1, 1 } };
+	struct tg_record r = { .route = route("chat"), .status = 200, .worker = "w", .total_us = 5, .bytes_in = 1, .usage = { .seen = true, .prompt = 1, .completion = 1 } };
 	for (int i = 0; i < EACH; i++) {
 		r.model_index = i % 2;
 		tg_metrics_record(j->s, &r);

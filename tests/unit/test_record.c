@@ -67,7 +67,7 @@ static struct tg_record full(void)
 			chat = &tg_routes[i];
 	return (struct tg_record){ .wall_us = 1795470613123456, .total_us = 1234567, .first_byte_us = 98076, .overhead_us = 38, .client = &client,
 				   .principal = &p, .route = chat, .method = TG_POST, .model = "gemma3", .worker = "http://10.0.0.5:8000", .status = 200,
-				   .bytes_in = 469, .bytes_out = 18446744073709551ull, .usage = { true, 12, 99 }, .stream = true, .retries = 1,
+				   .bytes_in = 469, .bytes_out = 18446744073709551ull, .usage = { .seen = true, .prompt = 12, .completion = 99 }, .stream = true, .retries = 1,
 				   .request_id = TG_S("01HXYZABCDEFGHJKMNPQRSTVWX") };
 }
 

@@ -172,30 +172,30 @@ static void test_stream(void **state)
 		struct tg_usage usage;
 	} rows[] = {
 		{ "", "", false, false, 0, { 0 } },
-		{ CHUNK("") CHUNK(",\"usage\":null") USAGE DONE, CHUNK("") CHUNK(",\"usage\":null") DONE, true, false, 3, { true, 42, 7 } },
-		{ USAGE, "", false, false, 1, { true, 42, 7 } },
-		{ USAGE DONE, DONE, true, false, 1, { true, 42, 7 } },
+		{ CHUNK("") CHUNK(",\"usage\":null") USAGE DONE, CHUNK("") CHUNK(",\"usage\":null") DONE, true, false, 3, { .seen = true, .prompt = 42, .completion = 7 } },
+		{ USAGE, "", false, false, 1, { .seen = true, .prompt = 42, .completion = 7 } },
+		{ USAGE DONE, DONE, true, false, 1, { .seen = true, .prompt = 42, .completion = 7 } },
 		/* usage beside choices is metered and stays; the last one counts */
 		{ CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}") CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}") DONE,
-		  CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}") CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}") DONE, true, false, 2, { true, 3, 2 } },
+		  CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}") CHUNK(",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}") DONE, true, false, 2, { .seen = true, .prompt = 3, .completion = 2 } },
 		/* choices [] without a usage object (a content filter's first event) stays */
 		{ "data: {\"choices\":[],\"usage\":null}\n\n" DONE, "data: {\"choices\":[],\"usage\":null}\n\n" DONE, true, false, 1, { 0 } },
-		{ "data: {\"usage\":{\"prompt_tokens\":1}}\n\n", "data: {\"usage\":{\"prompt_tokens\":1}}\n\n", false, false, 1, { true, 1, 0 } },
+		{ "data: {\"usage\":{\"prompt_tokens\":1}}\n\n", "data: {\"usage\":{\"prompt_tokens\":1}}\n\n", false, false, 1, { .seen = true, .prompt = 1, .completion = 0 } },
 		{ "data: {\"choices\":[ ],\"usage\":{}}\n\n" CHUNK(""), CHUNK(""), false, false, 2, { 0 } },
-		{ "data: {\"choic\\u0065s\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", "", false, false, 1, { true, 1, 0 } },
+		{ "data: {\"choic\\u0065s\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", "", false, false, 1, { .seen = true, .prompt = 1, .completion = 0 } },
 		/* comments, other fields, an event without data, blank lines */
-		{ ": ping\n\n" CHUNK("") "\n\n: a\nevent: x\nid: 1\nretry: 5\n\n" USAGE ": after\n\n", ": ping\n\n" CHUNK("") "\n\n: a\nevent: x\nid: 1\nretry: 5\n\n" ": after\n\n", false, false, 2, { true, 42, 7 } },
+		{ ": ping\n\n" CHUNK("") "\n\n: a\nevent: x\nid: 1\nretry: 5\n\n" USAGE ": after\n\n", ": ping\n\n" CHUNK("") "\n\n: a\nevent: x\nid: 1\nretry: 5\n\n" ": after\n\n", false, false, 2, { .seen = true, .prompt = 42, .completion = 7 } },
 		/* a usage event with other lines in it goes whole */
-		{ ": c\nevent: chunk\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":2}}\nid: 9\n\n" DONE, DONE, true, false, 1, { true, 2, 0 } },
+		{ ": c\nevent: chunk\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":2}}\nid: 9\n\n" DONE, DONE, true, false, 1, { .seen = true, .prompt = 2, .completion = 0 } },
 		/* data over several lines is one document, joined by line ends */
-		{ "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":\ndata:  8}}\n\n" CHUNK(""), CHUNK(""), false, false, 2, { true, 8, 0 } },
+		{ "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":\ndata:  8}}\n\n" CHUNK(""), CHUNK(""), false, false, 2, { .seen = true, .prompt = 8, .completion = 0 } },
 		{ "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1\ndata: 2}}\n\n", "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1\ndata: 2}}\n\n", false, false, 1, { 0 } },
 		/* no space, two spaces, a field that only begins like data, data without colon */
-		{ "data:{\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", "", false, false, 1, { true, 5, 0 } },
+		{ "data:{\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", "", false, false, 1, { .seen = true, .prompt = 5, .completion = 0 } },
 		{ "data:  [DONE]\n\n", "data:  [DONE]\n\n", true, false, 0, { 0 } },
 		{ "database: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", "database: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", false, false, 0, { 0 } },
 		{ " data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", " data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n", false, false, 0, { 0 } },
-		{ "data\n\n" USAGE, "data\n\n", false, false, 2, { true, 42, 7 } },
+		{ "data\n\n" USAGE, "data\n\n", false, false, 2, { .seen = true, .prompt = 42, .completion = 7 } },
 		/* errors */
 		{ CHUNK("") "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", CHUNK("") "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", false, true, 2, { 0 } },
 		{ "data: {\"error\":null,\"choices\":[{\"error\":1}]}\n\n", "data: {\"error\":null,\"choices\":[{\"error\":1}]}\n\n", false, false, 1, { 0 } },
@@ -206,10 +206,10 @@ static void test_stream(void **state)
 		/* the end without an empty line */
 		{ CHUNK("") "data: [DONE]", CHUNK("") "data: [DONE]", true, false, 1, { 0 } },
 		{ "data: [DONE]\n", "data: [DONE]\n", true, false, 0, { 0 } },
-		{ CHUNK("") "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n", CHUNK(""), false, false, 2, { true, 5, 0 } },
+		{ CHUNK("") "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n", CHUNK(""), false, false, 2, { .seen = true, .prompt = 5, .completion = 0 } },
 		{ CHUNK("") "data: {\"choices\":[],\"usage\":{\"prompt_to", CHUNK("") "data: {\"choices\":[],\"usage\":{\"prompt_to", false, false, 2, { 0 } },
 		/* a byte order mark counts only at the very front */
-		{ "\xef\xbb\xbf" USAGE CHUNK(""), CHUNK(""), false, false, 2, { true, 42, 7 } },
+		{ "\xef\xbb\xbf" USAGE CHUNK(""), CHUNK(""), false, false, 2, { .seen = true, .prompt = 42, .completion = 7 } },
 		{ ":\n\n\xef\xbb\xbf" USAGE, ":\n\n\xef\xbb\xbf" USAGE, false, false, 0, { 0 } },
 	};
 	static const char *const nls[] = { "\n", "\r\n", "\r" };
@@ -236,7 +236,7 @@ static void test_mixed_ends(void **state)
 	static const char *const after[] = { "\r\n\n", "\n\r\n", "\r\r\n", "\n\r", "\r\r", "\r\n\r", "\n\n" };
 	for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
 		struct tg_buf in;
-		struct result want = { .usage = { true, 5, 0 }, .done = true, .events = 2 };
+		struct result want = { .usage = { .seen = true, .prompt = 5, .completion = 0 }, .done = true, .events = 2 };
 		tg_buf_init(&in, 4096);
 		tg_buf_init(&want.out, 4096);
 		tg_buf_cstr(&in, "data: x\r\r");
@@ -272,7 +272,7 @@ static void test_long(void **state)
 			tg_buf_cstr(&in, nls[k]);
 			size_t to = in.len;
 			tg_buf_cstr(&in, CHUNK("") DONE);
-			struct result want = { .done = true, .events = 3, .usage = len <= TG_SSE_HOLD ? (struct tg_usage){ true, 5, 0 } : (struct tg_usage){ 0 } };
+			struct result want = { .done = true, .events = 3, .usage = len <= TG_SSE_HOLD ? (struct tg_usage){ .seen = true, .prompt = 5, .completion = 0 } : (struct tg_usage){ 0 } };
 			tg_buf_init(&want.out, in.len);
 			tg_buf_put(&want.out, in.p, from);
 			if (len > TG_SSE_HOLD)
