@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -30,6 +31,17 @@ static inline bool tg_slice_eq_nocase(struct tg_slice a, struct tg_slice b)
 static inline bool tg_slice_starts(struct tg_slice a, struct tg_slice prefix)
 {
 	return a.n >= prefix.n && memcmp(a.p, prefix.p, prefix.n) == 0;
+}
+/* A NUL-terminated copy, the caller's to free; NULL: no memory. */
+static inline char *tg_slice_dup(struct tg_slice s)
+{
+	char *p = malloc(s.n + 1);
+	if (p) {
+		if (s.n)
+			memcpy(p, s.p, s.n);
+		p[s.n] = 0;
+	}
+	return p;
 }
 /* Without leading and trailing SP and HTAB (RFC 9110 section 5.6.3, OWS). */
 static inline struct tg_slice tg_slice_trim(struct tg_slice s)

@@ -147,7 +147,7 @@ static bool store(struct tg_env_file *f, size_t *cap, struct tg_slice name, cons
 		f->v = v;
 		*cap = k;
 	}
-	struct tg_env_var v = { strndup(name.p, name.n), malloc(value->len + 1), line };
+	struct tg_env_var v = { tg_slice_dup(name), malloc(value->len + 1), line };
 	if (!v.name || !v.value) {
 		free(v.name);
 		free(v.value);

@@ -327,7 +327,7 @@ static bool set_string(const struct tg_option *o, char **field, struct tg_slice 
 	}
 	if (!clean(s, why) || (o->type == TG_OPT_NAME && !check_name(s, why)))
 		return false;
-	char *copy = s.n ? strndup(s.p, s.n) : NULL;
+	char *copy = s.n ? tg_slice_dup(s) : NULL;
 	if (s.n && !copy)
 		return fail(why, "out of memory");
 	free(*field);

@@ -27,6 +27,7 @@ struct control {
 	struct tg_shared_config *shared;
 	uv_signal_t term, intr, hup;
 	uv_timer_t look, probe, deadline;
+	uv_work_t first_work;
 	uv_thread_t *threads;
 	unsigned nthreads;
 	int exit_code;
@@ -74,12 +75,24 @@ static void warn_about(const struct tg_snapshot *s)
 	}
 }
 
+/* Workers given by name: looked up before the first request can ask for them. It may take the resolver's time, on this thread only. */
+static void resolve_names(const struct tg_snapshot *s)
+{
+	for (unsigned i = 0; i < s->models.n; i++)
+		for (unsigned k = 0; k < s->models.v[i].nworkers; k++) {
+			struct tg_worker *w = s->models.v[i].workers[k];
+			if (!atomic_load(&w->addr) && !w->probing && !tg_worker_resolve(w))
+				tg_log(TG_LOG_F_WARN, "worker.unresolved", "t:worker", w->name, "s:host", w->host, NULL);
+		}
+}
+
 static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
 	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, c->gate.snapshot, c->gate.nloops, err);
 	if (!s)
 		return false;
 	warn_about(s);
+	resolve_names(s);
 	tg_gate_publish(&c->gate, s);
 	return true;
 }
@@ -268,6 +281,18 @@ void tg_gate_reprobe(struct tg_gate *g, struct tg_model *m)
 
 /* ---- the end ---- */
 
+/* Signals are for the control thread alone. Threads inherit the mask of their maker: it is closed while they are made, and again for the last moments, when libuv
+ * has given the signals' default actions back. */
+static void block_signals(bool block)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 static void close_handle(uv_handle_t *h, void *arg)
 {
 	(void)arg;
@@ -279,6 +304,7 @@ static void all_ended(struct control *c)
 {
 	if (c->conf->stopping)
 		c->conf->stopping(c->conf->ctx);
+	block_signals(true);
 	uv_walk(&c->gate.control, close_handle, NULL);
 }
 
@@ -372,6 +398,11 @@ static bool bind_all(struct control *c, struct tg_err *err)
 	return g->naddrs > 0;
 }
 
+static void no_work(uv_work_t *w)
+{
+	(void)w;
+}
+
 static void open_control(struct control *c)
 {
 	uv_loop_t *l = &c->gate.control;
@@ -424,16 +455,20 @@ static bool start(struct control *c, struct tg_err *err)
 	g->snapshot = tg_snapshot_new(c->shared, c->keyfile_usable ? &c->keyfile : NULL, NULL, g->nloops, err);
 	if (!g->snapshot)
 		return false;
+	resolve_names(g->snapshot);
 	tg_route_init();
 	for (unsigned i = 0; i < g->nloops; i++)
 		if (!tg_gate_loop_init(g, i, err))
 			return false;
 	open_control(c);
+	block_signals(true);
+	uv_queue_work(&g->control, &c->first_work, no_work, NULL); /* makes the job pool's threads now */
 	for (; c->nthreads < g->nloops; c->nthreads++)
 		if (uv_thread_create(&c->threads[c->nthreads], tg_gate_loop_thread, &g->states[c->nthreads])) {
 			tg_err_set(err, "a thread could not be made");
 			return false;
 		}
+	block_signals(false);
 	return true;
 }
 

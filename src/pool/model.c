@@ -14,16 +14,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static char *copy(struct tg_slice s)
-{
-	char *p = malloc(s.n + 1);
-	if (p) {
-		memcpy(p, s.p, s.n);
-		p[s.n] = 0;
-	}
-	return p;
-}
-
 struct tg_worker *tg_worker_get(struct tg_worker *w)
 {
 	atomic_fetch_add(&w->refs, 1);
@@ -151,17 +141,17 @@ static struct tg_worker *worker_new(const char *url, const struct tg_model_conf 
 	w->refs = 1;
 	w->index = index;
 	w->nloops = nloops;
-	w->url = copy(tg_slice_cstr(url));
+	w->url = tg_slice_dup(tg_slice_cstr(url));
 	w->pools = calloc(nloops, sizeof *w->pools);
 	w->fixed = fixed_lines(&u, &mc->api_key, &w->fixed_len);
 	/* Clients of OpenAI's API write base URLs that end in /v1; our paths begin with it. */
 	struct tg_slice base = u.base;
 	if (base.n >= 3 && memcmp(base.p + base.n - 3, "/v1", 3) == 0)
 		base.n -= 3;
-	w->base = copy(base);
+	w->base = tg_slice_dup(base);
 	char text[300];
 	int n = snprintf(text, sizeof text, "%s/%u", mc->name, index);
-	w->name = copy((struct tg_slice){ text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1 });
+	w->name = tg_slice_dup((struct tg_slice){ text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1 });
 	bool ok = w->url && w->pools && w->fixed && w->base && w->name;
 	if (ok && u.unix_socket) {
 		struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -172,8 +162,8 @@ static struct tg_worker *worker_new(const char *url, const struct tg_model_conf 
 		}
 	} else if (ok) {
 		snprintf(text, sizeof text, "%u", u.port);
-		w->host = copy(u.host);
-		w->port = copy(tg_slice_cstr(text));
+		w->host = tg_slice_dup(u.host);
+		w->port = tg_slice_dup(tg_slice_cstr(text));
 		ok = w->host && w->port;
 		if (ok)
 			(void)set_numeric(w, u.port);

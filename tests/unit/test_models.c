@@ -91,7 +91,8 @@ static void test_urls(void **state)
 				assert_string_equal(number, rows[i].port);
 				assert_true(tg_worker_resolve(w)); /* the same address: nothing is kept twice */
 				assert_ptr_equal(atomic_load(&w->addr), a);
-				assert_null(a->older);
+				assert_ptr_equal(w->seen, a);
+				assert_null(a->next);
 			}
 		}
 		tg_models_free(&ms);
