@@ -113,11 +113,6 @@ static bool cookie_is_ridden(struct tg_exchange *x)
 	return !from.n || !tg_slice_eq_nocase(from, host);
 }
 
-static bool is_preflight(const struct tg_head *h)
-{
-	return h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
-}
-
 /* [metrics] loopback = true: a scraper on this machine needs no key. */
 static bool opened_to_loopback(struct tg_exchange *x)
 {
@@ -129,7 +124,7 @@ static bool opened_to_loopback(struct tg_exchange *x)
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 {
 	const struct tg_policy *p = &x->snap->policy;
-	if ((x->route && x->route->guard == TG_GUARD_PUBLIC) || is_preflight(x->head))
+	if ((x->route && x->route->guard == TG_GUARD_PUBLIC) || x->preflight)
 		return TG_NEXT;
 	if (opened_to_loopback(x)) {
 		x->principal = &p->local_caller;

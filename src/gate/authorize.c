@@ -15,16 +15,11 @@ static void allow_line(uint32_t mask, char *out, size_t cap)
 	snprintf(out + n, cap - n, "\r\n");
 }
 
-/* A browser asks before it sends: no CORS answer yet, so it will not send; but asking needs no key, and tells nothing. */
-static bool is_preflight(const struct tg_head *h)
-{
-	return h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
-}
-
 static enum tg_step unmatched(struct tg_exchange *x)
 {
 	char allow[96];
-	if (is_preflight(x->head))
+	/* A browser asks before it sends. No CORS answer yet, so it will not send; asking needs no key and tells nothing. */
+	if (x->preflight)
 		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
 	if (!x->path_known)
 		return tg_answer_problem(x, TG_E_not_found, "not_found", "There is nothing here.", NULL, NULL);

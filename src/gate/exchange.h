@@ -40,7 +40,7 @@ struct tg_exchange {
 	uint8_t stage, method, minor, family;
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
-	bool received, chunk_out;
+	bool received, chunk_out, preflight;
 	bool stream, asked_usage, cut_usage, head_sent, head_pending, aborted, partial, retried, sent_upstream, closes, done;
 	uint32_t allow;                /* methods of a known path */
 	char rid[TG_ULID_LEN];         /* request id, when ours */

@@ -76,6 +76,7 @@ enum tg_step tg_stage_identify(struct tg_exchange *x)
 	x->minor = h->minor;
 	x->keep_alive = h->keep_alive;
 	x->head_request = h->method == TG_HEAD;
+	x->preflight = h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
 	x->body_left = h->chunked || h->content_length > 0;
 	take_request_id(x);
 	if (x->snap->policy.trusted.n)

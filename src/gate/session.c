@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define DRAIN_IDLE_MS 1000 /* how long a request that is on its way to an idle connection is waited for */
 #define LINGER_MS 2000
 #define LINGER_BYTES (16u << 20)
 
@@ -472,7 +473,7 @@ void tg_session_drain(struct tg_session *s)
 	if (tg_conn_pending(&s->conn))
 		end_session(s);
 	else
-		tg_conn_deadline(&s->conn, 500);
+		tg_conn_deadline(&s->conn, DRAIN_IDLE_MS);
 }
 
 void tg_session_cut(struct tg_session *s)

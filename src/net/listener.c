@@ -232,20 +232,18 @@ bool tg_listener_start(struct tg_listener *l, struct tg_loop *loop, const struct
 	return uv_poll_start(&l->poll, UV_READABLE, on_readable) == 0;
 }
 
-static void poll_closed(uv_handle_t *h)
-{
-	struct tg_listener *l = h->data;
-	close(l->fd);
-	l->addr->fds[l->loop->index] = -1;
-}
-
 void tg_listener_stop(struct tg_listener *l)
 {
 	if (l->closing)
 		return;
 	l->closing = true;
+	uv_close((uv_handle_t *)&l->pause, NULL);
+	uv_poll_stop(&l->poll);
+	uv_close((uv_handle_t *)&l->poll, NULL);
+	/* A client whose handshake is done believes that it is connected: closing would reset it. Between the last look and close lie microseconds; libuv allows the
+	 * descriptor to be closed once its poll is stopped. */
 	for (int i = 0; i < BACKLOG && accept_one(l); i++)
 		;
-	uv_close((uv_handle_t *)&l->pause, NULL);
-	uv_close((uv_handle_t *)&l->poll, poll_closed);
+	close(l->fd);
+	l->addr->fds[l->loop->index] = -1;
 }
