@@ -428,7 +428,7 @@ static void test_sizes(void **state)
 		{ "101 headers under a limit past ours", L H, "X: a\r\n", 100, E, &beyond, TG_REFUSE_too_many_headers },
 		{ "4 headers of 3", L H, "X: a\r\n", 3, E, &few, TG_REFUSE_too_many_headers },
 		{ "4 headers of 4", L H, "X: a\r\n", 3, E, &more, TG_REFUSE_NONE },
-		{ "CRLF for ever", "", "\r\n", 10000, L H E, &limits, TG_REFUSE_long_target },
+		{ "CRLF for ever", "", "\r\n", 10000, L H E, &limits, TG_REFUSE_head_too_large },
 		{ "CRLF within the limit", "", "\r\n", 1000, L H E, &limits, TG_REFUSE_NONE },
 		{ "a line of no request", "", "a", 20000, "", &limits, TG_REFUSE_long_target },
 	};
@@ -459,7 +459,8 @@ static void test_head_limit(void **state)
 		if (max >= sizeof bytes - 1)
 			assert_int_equal(why, TG_REFUSE_NONE);
 		else
-			assert_int_equal(why, max < 2 + sizeof(L) - 1 ? TG_REFUSE_long_target : TG_REFUSE_head_too_large);
+			/* While just the CRLF in front has come there is no target that could be too long; a lone CR may still become one. */
+			assert_int_equal(why, max != 2 && max < 2 + sizeof(L) - 1 ? TG_REFUSE_long_target : TG_REFUSE_head_too_large);
 		free(mem);
 	}
 }
