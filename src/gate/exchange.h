@@ -41,7 +41,7 @@ struct tg_exchange {
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
 	bool received, chunk_out, preflight;
-	bool stream, asked_usage, cut_usage, head_sent, head_pending, aborted, partial, retried, sent_upstream, closes, done;
+	bool stream, cut_usage, head_sent, head_pending, aborted, partial, retried, sent_upstream, closes, done;
 	uint32_t allow;                /* methods of a known path */
 	char rid[TG_ULID_LEN];         /* request id, when ours */
 	uint8_t rid_len;
@@ -55,7 +55,6 @@ struct tg_exchange {
 	struct tg_intake *intake;
 	struct tg_json_want want[4];   /* what the scan found: model, stream, stream_options, prompt or request_body */
 	size_t first_member;
-	bool empty_object;
 	/* worker */
 	struct tg_model *model;
 	struct tg_worker *worker;      /* its slot is ours */

@@ -111,7 +111,6 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_json_scan *s, e
 	}
 	memcpy(x->want, s->want, sizeof x->want);
 	x->first_member = s->first_member;
-	x->empty_object = s->empty;
 	enum tg_step r = find_model(x);
 	if (r != TG_NEXT)
 		return r;
