@@ -266,7 +266,7 @@ static void next_request(struct tg_session *s)
 void tg_session_answered(struct tg_session *s)
 {
 	struct tg_exchange *x = s->x;
-	bool closes = x->closes || !x->keep_alive || x->body_left || s->gl->draining, cut = x->aborted;
+	bool closes = x->closes || !x->keep_alive || x->body_left, cut = x->aborted;
 	s->x = NULL;
 	tg_metrics_gauge(s->gl->metrics, TG_GAUGE_IN_FLIGHT, -1);
 	tg_exchange_free(x);
@@ -286,7 +286,8 @@ void tg_session_answered(struct tg_session *s)
 		return;
 	}
 	tg_conn_read(&s->conn, true);
-	tg_conn_deadline(&s->conn, s->gl->snap->config->keepalive_ms);
+	/* Draining began behind the head of this answer, which promised to go on: the next request may be on its way, and is told. */
+	tg_conn_deadline(&s->conn, s->gl->draining ? DRAIN_IDLE_MS : s->gl->snap->config->keepalive_ms);
 	if (!s->parsing)
 		next_request(s);
 }

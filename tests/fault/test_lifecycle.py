@@ -36,6 +36,8 @@ def refused(port):
         return False
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # the kernel had taken it in the moment in which the listener closed
 
 
 # ------------------------------------------------------------------------------------------------ SIGTERM (F18)
