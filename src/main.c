@@ -4,6 +4,7 @@
  */
 #include "base/version.h"
 #include "cli/cli.h"
+#include "pool/keeper.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static int version(int argc, char **argv);
 
 static const struct command commands[] = {
 	{ "init", "[--dir FOLDER] [--quiet]", "make tollgate.toml and the first two keys, and say how to use them", tg_cmd_init },
-	{ "serve", "[--config FILE] [--also ADDR]", "stand in front of the models of tollgate.toml", tg_cmd_serve },
+	{ "serve", "[--config FILE] [--also ADDR] [--workers M=N]", "stand in front of the models of tollgate.toml", tg_cmd_serve },
 	{ "run", "-- COMMAND ... {port} ...", "start one model server and stand in front of it, with a fresh key and no files", tg_cmd_run },
 	{ "config", "check | show | sample", "check the configuration, show what is in force, print a commented sample", tg_cmd_config },
 	{ "keyfile", "list | add | remove | generate | toggle-auth", "look at and change the keys in api_keys.json", tg_cmd_keyfile },
@@ -134,6 +135,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	const char *name = argv[1];
+	if (strcmp(name, "keep") == 0) /* the gate itself runs that, between it and a worker */
+		return tg_keeper_main(argc - 1, argv + 1);
 	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
 		name = "help";
 	else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)

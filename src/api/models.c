@@ -7,22 +7,6 @@
 
 #define LIST_MAX (4u << 20)
 
-static enum tg_step answer_buf(struct tg_exchange *x, struct tg_buf *b)
-{
-	enum tg_step r = b->failed ? tg_answer_problem(x, TG_E_internal, "memory", "The answer could not be built.", NULL, NULL)
-			  : tg_answer(x, 200, "application/json", tg_buf_view(b), NULL);
-	tg_buf_free(b);
-	return r;
-}
-
-static bool loaded(const struct tg_model *m)
-{
-	for (unsigned i = 0; i < m->nworkers; i++)
-		if (atomic_load(&m->workers[i]->state) != TG_WORKER_DOWN)
-			return true;
-	return false;
-}
-
 static void v1_entry(struct tg_buf *b, const struct tg_exchange *x, const struct tg_model *m)
 {
 	tg_buf_lit(b, "{\"id\":");
@@ -44,7 +28,7 @@ enum tg_step tg_api_v1_models(struct tg_exchange *x)
 		v1_entry(&b, x, &ms->v[i]);
 	}
 	tg_buf_lit(&b, "]}");
-	return answer_buf(x, &b);
+	return tg_answer_buf(x, "application/json", &b, NULL);
 }
 
 enum tg_step tg_api_v1_model(struct tg_exchange *x)
@@ -60,7 +44,7 @@ enum tg_step tg_api_v1_model(struct tg_exchange *x)
 	struct tg_buf b;
 	tg_buf_init(&b, 4096);
 	v1_entry(&b, x, m);
-	return answer_buf(x, &b);
+	return tg_answer_buf(x, "application/json", &b, NULL);
 }
 
 enum tg_step tg_api_models(struct tg_exchange *x)
@@ -79,7 +63,7 @@ enum tg_step tg_api_models(struct tg_exchange *x)
 		tg_buf_cstr(&b, i ? "\",\"tags\":[],\"is_active\":false}" : "\",\"tags\":[],\"is_active\":true}");
 	}
 	tg_buf_lit(&b, "]}");
-	return answer_buf(x, &b);
+	return tg_answer_buf(x, "application/json", &b, NULL);
 }
 
 /* The active model is the first configured one until models can be registered. */
@@ -90,7 +74,7 @@ enum tg_step tg_api_models_info(struct tg_exchange *x)
 	tg_rfc3339_s(x->gl->gate->start_wall_us, started);
 	unsigned up = 0;
 	for (unsigned i = 0; i < ms->n; i++)
-		up += loaded(&ms->v[i]);
+		up += tg_model_usable(&ms->v[i]);
 	struct tg_buf b;
 	tg_buf_init(&b, LIST_MAX);
 	tg_buf_cstr(&b, up ? "{\"loaded\":true,\"model_id\":" : "{\"loaded\":false,\"model_id\":");
@@ -104,7 +88,7 @@ enum tg_step tg_api_models_info(struct tg_exchange *x)
 		const struct tg_model *m = &ms->v[i];
 		tg_buf_cstr(&b, i ? ",{\"model_id\":" : "{\"model_id\":");
 		tg_buf_json(&b, tg_slice_cstr(m->conf->name));
-		tg_buf_cstr(&b, loaded(m) ? ",\"loaded\":true,\"workers\":" : ",\"loaded\":false,\"workers\":");
+		tg_buf_cstr(&b, tg_model_usable(m) ? ",\"loaded\":true,\"workers\":" : ",\"loaded\":false,\"workers\":");
 		tg_buf_u64(&b, m->nworkers);
 		tg_buf_lit(&b, ",\"aliases\":[");
 		for (size_t k = 0; k < m->conf->aliases.n; k++) {
@@ -115,7 +99,7 @@ enum tg_step tg_api_models_info(struct tg_exchange *x)
 		tg_buf_lit(&b, "]}");
 	}
 	tg_buf_lit(&b, "]}");
-	return answer_buf(x, &b);
+	return tg_answer_buf(x, "application/json", &b, NULL);
 }
 
 /*
@@ -166,5 +150,5 @@ enum tg_step tg_api_models_reload(struct tg_exchange *x)
 	tg_buf_lit(&b, ",\"checkpoint_step\":null,\"loaded_from\":null,\"loaded_at\":\"");
 	tg_buf_put(&b, now, sizeof now);
 	tg_buf_lit(&b, "\",\"vram_usage_gb\":null}");
-	return answer_buf(x, &b);
+	return tg_answer_buf(x, "application/json", &b, NULL);
 }

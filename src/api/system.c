@@ -21,10 +21,7 @@ enum tg_step tg_api_health(struct tg_exchange *x)
 	const struct tg_models *ms = &x->snap->models;
 	bool ok = atomic_load(&g->ready) && !atomic_load(&g->draining);
 	for (unsigned i = 0; ok && i < ms->n; i++) {
-		bool up = !ms->v[i].nworkers;
-		for (unsigned k = 0; !up && k < ms->v[i].nworkers; k++)
-			up = atomic_load(&ms->v[i].workers[k]->state) != TG_WORKER_DOWN;
-		ok = up; /* a model that nobody can use: which one is not for strangers */
+		ok = !ms->v[i].nworkers || tg_model_usable(&ms->v[i]); /* a model that nobody can use: which one is not for strangers */
 	}
 	return tg_answer(x, 200, "application/json",
 			      ok ? TG_S("{\"status\":\"healthy\",\"checks\":{\"database\":\"healthy\"}}")
@@ -47,26 +44,36 @@ enum tg_step tg_api_readyz(struct tg_exchange *x)
 	return tg_answer(x, 200, "application/json", TG_S("{\"status\":\"ready\"}"), "Cache-Control: no-store\r\n");
 }
 
+static struct tg_metrics_worker worker_figures(const struct tg_model *m, struct tg_worker *w)
+{
+	struct tg_metrics_worker f = {
+		.model = m->conf->name, .worker = w->name, .state = atomic_load(&w->state), .in_use = (unsigned)atomic_load(&w->in_use),
+		.ejections = atomic_load(&w->ejections), .successes = atomic_load(&w->successes), .errors = atomic_load(&w->errors), .started = w->started != NULL,
+	};
+	if (w->started) {
+		f.restarts = atomic_load(&w->started->restarts);
+		f.cpu_us = atomic_load(&w->started->cpu_us);
+		f.rss_bytes = atomic_load(&w->started->rss_bytes);
+	}
+	return f;
+}
+
 enum tg_step tg_api_metrics(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	const struct tg_models *ms = &x->snap->models;
 	struct tg_metrics_worker workers[TG_METRIC_MODELS];
-	unsigned n = 0;
-	for (unsigned i = 0; i < ms->n; i++)
-		for (unsigned k = 0; k < ms->v[i].nworkers && n < TG_METRIC_MODELS; k++) {
-			struct tg_worker *w = ms->v[i].workers[k];
-			workers[n++] = (struct tg_metrics_worker){ .model = ms->v[i].conf->name, .worker = w->name,
-								   .up = atomic_load(&w->state) != TG_WORKER_DOWN,
-								   .in_use = (unsigned)atomic_load(&w->in_use) };
-		}
+	struct tg_metrics_model models[TG_METRIC_MODELS];
+	unsigned n = 0, nmodels = ms->n < TG_METRIC_MODELS ? ms->n : TG_METRIC_MODELS;
+	for (unsigned i = 0; i < nmodels; i++) {
+		models[i] = (struct tg_metrics_model){ ms->names[i], tg_queue_length(ms->v[i].queue) };
+		for (unsigned k = 0; k < ms->v[i].nworkers && n < TG_METRIC_MODELS; k++)
+			workers[n++] = worker_figures(&ms->v[i], ms->v[i].workers[k]);
+	}
 	struct tg_buf b;
 	tg_buf_init(&b, 16u << 20);
-	tg_metrics_write(&b, g->shards, g->nloops + 1, ms->names, ms->n, workers, n, g->start_wall_us, tg_log_lost());
-	enum tg_step r = b.failed ? tg_answer_problem(x, TG_E_internal, "memory", "The metrics could not be written.", NULL, NULL)
-			 : tg_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", tg_buf_view(&b), NULL);
-	tg_buf_free(&b);
-	return r;
+	tg_metrics_write(&b, g->shards, g->nloops + 1, models, nmodels, workers, n, g->start_wall_us, tg_log_lost());
+	return tg_answer_buf(x, "text/plain; version=0.0.4; charset=utf-8", &b, NULL);
 }
 
 /* Rows that only close a tree or wait for their issue are answered by authorize; their handlers are never reached. */

@@ -174,7 +174,12 @@ bool tg_chat_to_infer(struct tg_slice answer, const struct tg_infer_meta *m, str
 	tg_buf_json(out, tg_slice_cstr(m->model));
 	tg_buf_lit(out, ",\"duration_seconds\":");
 	tg_buf_milli(out, (m->duration_us + 500) / 1000);
-	tg_buf_lit(out, ",\"api_worker_pid\":null,\"load_balancer_worker_id\":");
+	tg_buf_lit(out, ",\"api_worker_pid\":");
+	if (m->worker_pid)
+		tg_buf_u64(out, m->worker_pid);
+	else
+		tg_buf_lit(out, "null");
+	tg_buf_lit(out, ",\"load_balancer_worker_id\":");
 	tg_buf_u64(out, m->worker_id);
 	tg_buf_lit(out, ",\"lb_latency_ms\":");
 	tg_buf_milli(out, m->lb_latency_us);

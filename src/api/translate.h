@@ -26,10 +26,11 @@ struct tg_infer_meta { /* what the gate knows of the call (origins.md section 3)
 	uint64_t duration_us;    /* worker time */
 	uint64_t lb_latency_us;  /* time inside the gate before the worker had it */
 	unsigned worker_id;      /* 0-based place of the worker in its model */
+	unsigned worker_pid;     /* 0: not ours, not known */
 	unsigned queue_at_dispatch;
 };
 /* An OpenAI chat answer to 001's reply: response (raw content string; "" for null or absent, as in a tool call), gpu_id_of_model_worker (null), model_name_processed, duration_seconds,
- * api_worker_pid (null), load_balancer_worker_id, lb_latency_ms, lb_queue_at_dispatch, usage (raw or null). False: not an OpenAI chat answer. */
+ * api_worker_pid (null where the worker is not ours), load_balancer_worker_id, lb_latency_ms, lb_queue_at_dispatch, usage (raw or null). False: not an OpenAI chat answer. */
 bool tg_chat_to_infer(struct tg_slice answer, const struct tg_infer_meta *m, struct tg_buf *out);
 
 /*

@@ -320,6 +320,37 @@ static void warn_model(const struct loader *l, const struct tg_model_conf *m)
 		warnf(l, "%.250s:%d: [[model]] %s: total_ms is less than first_byte_ms and ends every answer first", l->c->path, m->line, m->name);
 }
 
+static bool given(const struct tg_model_conf *m, const char *name)
+{
+	return m->given >> (tg_option_find("model", name) - tg_model_options) & 1;
+}
+
+/* Where its workers come from: they run somewhere (urls), or are started (command). */
+static bool check_workers(struct loader *l, const char *path, struct tg_model_conf *m)
+{
+	if (m->urls.n && m->command.n)
+		return fault_at(l, path, "model", "@: urls and command exclude each other: its workers run already, or are started", m->name);
+	if (m->command.n) {
+		bool port = tg_model_says(m, "{port}"), socket = tg_model_says(m, "{socket}");
+		if (!*m->command.v[0])
+			return fault_at(l, path, "model", "@: command begins with an empty string: the program is missing", m->name);
+		if (!port && !socket)
+			return fault_at(l, path, "model", "@: neither command nor env holds {port} or {socket}: the gate could not know where the worker listens", m->name);
+		if (port && socket)
+			return fault_at(l, path, "model", "@: command and env hold both {port} and {socket}: a worker listens at one", m->name);
+		if (!m->file && tg_model_says(m, "{file}"))
+			return fault_at(l, path, "model", "@: the command holds {file}, and file is not set", m->name);
+		if (!given(m, "slots"))
+			m->slots = tg_started_slots(m->protocol);
+		return true;
+	}
+	if (!m->urls.n)
+		return fault_at(l, path, "model", "@: urls is missing: where its workers are, as urls = [\"http://127.0.0.1:8000\"]; or command: what starts them", m->name);
+	if (m->env.n || (given(m, "workers") && m->workers != 1))
+		return fault_at(l, path, "model", "@: workers and env are of workers that command starts; with urls there are as many as urls has", m->name);
+	return true;
+}
+
 static bool apply_model(struct loader *l, size_t i, json_t *table)
 {
 	char path[32], at[PATH_BYTES];
@@ -345,8 +376,8 @@ static bool apply_model(struct loader *l, size_t i, json_t *table)
 	}
 	if (!m->name)
 		return fault_at(l, path, "model", "name is missing", "");
-	if (!m->urls.n)
-		return fault_at(l, path, "model", "@: urls is missing: where its workers are, as urls = [\"http://127.0.0.1:8000\"]", m->name);
+	if (!check_workers(l, path, m))
+		return false;
 	warn_model(l, m);
 	return true;
 }
@@ -597,6 +628,25 @@ static bool check_whole(struct loader *l)
 	return true;
 }
 
+/* --workers NAME=N of the command line, over the file. */
+static bool apply_counts(struct loader *l)
+{
+	for (unsigned i = 0; i < l->src->nworkers; i++) {
+		const struct tg_worker_count *w = &l->src->workers[i];
+		struct tg_model_conf *m = NULL;
+		for (size_t k = 0; k < l->c->nmodels; k++)
+			if (tg_slice_eq(w->model, tg_slice_cstr(l->c->models[k].name)))
+				m = &l->c->models[k];
+		if (!m || !m->command.n) {
+			tg_err_set(l->err, "--workers %.*s=%u: %s", (int)(w->model.n < 128 ? w->model.n : 128), w->model.p, w->n,
+				   m ? "that model has urls, not a command to start workers with" : "there is no such model in the configuration");
+			return false;
+		}
+		m->workers = w->n;
+	}
+	return true;
+}
+
 /* ---- the whole ---- */
 
 static bool set_defaults(struct tg_config *c, struct tg_err *err)
@@ -626,7 +676,7 @@ static bool load(struct loader *l)
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_ENV, i, &done))
 			return false;
-	if (!apply_half(l, "LOAD_BALANCER_HOST", false) || !apply_half(l, "LOAD_BALANCER_PORT", true) || !check_whole(l))
+	if (!apply_half(l, "LOAD_BALANCER_HOST", false) || !apply_half(l, "LOAD_BALANCER_PORT", true) || !apply_counts(l) || !check_whole(l))
 		return false;
 	warn_unknown(l);
 	warn_keys(l);

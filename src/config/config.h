@@ -10,6 +10,7 @@
 
 enum tg_profile { TG_PROFILE_NONE, TG_PROFILE_DEV, TG_PROFILE_STAGING, TG_PROFILE_PRODUCTION };
 enum tg_protocol { TG_PROTO_OPENAI, TG_PROTO_INFER };
+enum tg_affinity { TG_AFFINITY_SESSION, TG_AFFINITY_KEY, TG_AFFINITY_OFF };
 enum tg_log_level { TG_LOG_DEBUG, TG_LOG_INFO, TG_LOG_WARN, TG_LOG_ERROR };
 
 /* "N/period"; n == 0: off. */
@@ -27,13 +28,20 @@ struct tg_model_conf {
 	char *name;
 	struct tg_strlist aliases;
 	char *upstream_name;      /* what the worker calls it; NULL: name */
-	struct tg_strlist urls;   /* http://host[:port][/base] or unix:/path */
+	struct tg_strlist urls;   /* http://host[:port][/base] or unix:/path; empty where command is set */
+	struct tg_strlist command; /* what starts a worker, with {port}, {socket}, {index}, {model}, {file} in it; empty where urls is set */
+	uint32_t workers;         /* how many of it */
+	struct tg_strlist env;    /* "NAME=value" for the command */
+	char *file, *fetch;       /* a file the command needs, what fetches it; NULL: none */
+	uint32_t start_ms, stop_ms; /* until ready; from SIGTERM to SIGKILL */
 	enum tg_protocol protocol;
 	struct tg_secret api_key; /* the worker's own key; empty: none. "file:/path" already read */
 	uint32_t slots;           /* requests at once per worker; 0: no bound */
 	uint32_t max_prompt_chars; /* 0: bytes only */
 	uint32_t queue;           /* requests that may wait; 0: none */
 	uint32_t queue_ms;        /* longest wait */
+	uint32_t probe_ms;        /* between probes of an idle worker; 0: none */
+	enum tg_affinity affinity;
 	uint32_t connect_ms, first_byte_ms, idle_ms, total_ms;
 	int line;                 /* in the TOML file, for messages; 0: not from a file */
 	uint32_t given;           /* one bit per row of MODEL in tables/options.def: written in the file (else the default) */
@@ -66,6 +74,7 @@ struct tg_config {
 	enum tg_log_level log_level;
 	uint64_t log_rotate_bytes; /* 0: never */
 	uint32_t log_rotate_keep;
+	char *workers_log_path;    /* "-": stdout */
 	/* [metrics] */
 	bool metrics_loopback;
 	/* [[model]] */
@@ -76,10 +85,18 @@ struct tg_config {
 	struct tg_origins *origins;
 };
 
+struct tg_worker_count { /* --workers NAME=N */
+	struct tg_slice model;
+	uint32_t n;
+};
+#define TG_WORKERS_MAX 64 /* started ones of one model */
+
 struct tg_config_source {
 	const char *path;          /* --config; NULL: tollgate.toml here if there is one */
 	char *const *env;          /* "NAME=value", ends with NULL; the caller's environ */
 	const char *dir;           /* where .env and data/keys.env are looked for when there is no file; NULL: "." */
+	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
+	unsigned nworkers;
 };
 
 /* Exit code 2 material: on failure returns NULL and err has file, line, key, what was wrong and the nearest known name. Warnings go
@@ -89,6 +106,15 @@ struct tg_config *tg_config_load(const struct tg_config_source *src, struct tg_e
 struct tg_config *tg_config_defaults(void);
 /* One more model at one url, everything else as the table says. False: the name or the url is not acceptable. */
 bool tg_config_add_model(struct tg_config *c, const char *name, const char *url, enum tg_protocol protocol, struct tg_err *why);
+/* The same with one started worker; argv ends with NULL. */
+bool tg_config_add_command(struct tg_config *c, const char *name, char *const *argv, enum tg_protocol protocol, struct tg_err *why);
+/* Slots of a started worker where none are set: a language model server batches a few requests, an /infer worker takes one. */
+static inline uint32_t tg_started_slots(enum tg_protocol p)
+{
+	return p == TG_PROTO_OPENAI ? 4 : 1;
+}
+/* Does the command (or its environment) say where it is to listen, and how? */
+bool tg_model_says(const struct tg_model_conf *m, const char *word); /* "{port}" */
 void tg_config_free(struct tg_config *c);
 /* Where an option's value came from: "default", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
  * Lives as long as c. NULL: no such option. */

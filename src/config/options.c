@@ -35,10 +35,16 @@ enum { TEXT_MAX = 64 << 10, SHOWN = 60 };
 static const char *const levels[] = { "debug", "info", "warn", "error", NULL };
 static const char *const profiles[] = { "", "dev", "staging", "production", NULL };
 static const char *const protocols[] = { "openai", "infer", NULL };
+static const char *const affinities[] = { "session", "key", "off", NULL };
 
 static const char *const *words(enum tg_option_type t)
 {
-	return t == TG_OPT_LEVEL ? levels : t == TG_OPT_PROFILE ? profiles : protocols;
+	switch (t) {
+	case TG_OPT_LEVEL: return levels;
+	case TG_OPT_PROFILE: return profiles;
+	case TG_OPT_AFFINITY: return affinities;
+	default: return protocols;
+	}
 }
 
 static bool is_list(enum tg_option_type t)
@@ -87,11 +93,12 @@ void tg_strlist_free(struct tg_strlist *l)
 
 /* ---- checks of text ---- */
 
-/* What no option takes: control characters and broken UTF-8. */
-static bool clean(struct tg_slice s, struct tg_err *why)
+/* What no option takes: control characters and broken UTF-8. Line ends and tabs stand in arguments that are scripts. */
+static bool clean(const struct tg_option *o, struct tg_slice s, struct tg_err *why)
 {
+	bool script = o->type == TG_OPT_ARGV || o->type == TG_OPT_ENVS;
 	for (size_t i = 0; i < s.n; i++)
-		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+		if (((unsigned char)s.p[i] < 0x20 && !(script && (s.p[i] == '\n' || s.p[i] == '\t'))) || s.p[i] == 0x7f)
 			return fail(why, "holds a control character");
 	return tg_utf8_valid(s.p, s.n) || fail(why, "is not valid UTF-8");
 }
@@ -147,6 +154,15 @@ static bool check_host(struct tg_slice s, char *out, struct tg_err *why)
 	return !out[strcspn(out, "/ @?#*,[]\"'\\")] || fail(why, "must be a name or an address without port; there are no wildcards");
 }
 
+/* NAME=value, the name as POSIX shells take it. */
+static bool check_env(struct tg_slice s, struct tg_err *why)
+{
+	size_t n = 0;
+	while (n < s.n && ((s.p[n] >= 'a' && s.p[n] <= 'z') || (s.p[n] >= 'A' && s.p[n] <= 'Z') || s.p[n] == '_' || (n && s.p[n] >= '0' && s.p[n] <= '9')))
+		n++;
+	return (n && n < s.n && s.p[n] == '=') || fail(why, "must be NAME=value");
+}
+
 /* One entry; may be replaced by its normal form, which then stands in buf. */
 static bool check_entry(enum tg_option_type t, struct tg_slice *s, char buf[256], struct tg_err *why)
 {
@@ -170,6 +186,10 @@ static bool check_entry(enum tg_option_type t, struct tg_slice *s, char buf[256]
 		return check_name(*s, why);
 	case TG_OPT_KEYS:
 		return check_key(*s, why);
+	case TG_OPT_ENVS:
+		return check_env(*s, why);
+	case TG_OPT_ARGV:
+		return true; /* an argument may be empty */
 	default:
 		return s->n > 0 || fail(why, "is empty");
 	}
@@ -184,15 +204,15 @@ static bool add_entry(const struct tg_option *o, struct tg_strlist *l, struct tg
 		tg_err_set(why, "must have at most %" PRIu64 " entries", o->max);
 		return false;
 	}
-	if (!clean(s, &inner) || !check_entry(o->type, &s, buf, &inner)) {
+	if (!clean(o, s, &inner) || !check_entry(o->type, &s, buf, &inner)) {
 		if (is_secret(o->type))
 			tg_err_set(why, "entry %zu %s", l->n + 1, inner.text);
 		else
 			tg_err_set(why, "entry %zu (\"%.*s\"): %s", l->n + 1, (int)(s.n < SHOWN ? s.n : SHOWN), s.p, inner.text);
 		return false;
 	}
-	/* Keys may be many, and one given twice does no harm; elsewhere it is a mistake. */
-	for (size_t i = 0; o->type != TG_OPT_KEYS && i < l->n; i++)
+	/* Keys may be many, and one given twice does no harm; arguments may repeat; elsewhere it is a mistake. */
+	for (size_t i = 0; o->type != TG_OPT_KEYS && o->type != TG_OPT_ARGV && i < l->n; i++)
 		if (tg_slice_eq(tg_slice_cstr(l->v[i]), s)) {
 			tg_err_set(why, "\"%.*s\" is given twice", (int)(s.n < SHOWN ? s.n : SHOWN), s.p);
 			return false;
@@ -306,7 +326,7 @@ static bool set_secret(const struct tg_option *o, struct tg_secret *field, struc
 	if (ok && s.n > o->max)
 		ok = fail(why, "is over 4096 bytes");
 	if (ok && s.n)
-		ok = clean(s, why) && (!blank_ends(s) || fail(why, "begins or ends with a space"));
+		ok = clean(o, s, why) && (!blank_ends(s) || fail(why, "begins or ends with a space"));
 	if (ok) {
 		if (s.n)
 			ok = tg_secret_set(field, s) || fail(why, "out of memory");
@@ -325,7 +345,7 @@ static bool set_string(const struct tg_option *o, char **field, struct tg_slice 
 		tg_err_set(why, s.n ? "must be at most %" PRIu64 " bytes" : "must not be empty", o->max);
 		return false;
 	}
-	if (!clean(s, why) || (o->type == TG_OPT_NAME && !check_name(s, why)))
+	if (!clean(o, s, why) || (o->type == TG_OPT_NAME && !check_name(s, why)))
 		return false;
 	char *copy = s.n ? tg_slice_dup(s) : NULL;
 	if (s.n && !copy)
@@ -345,6 +365,8 @@ static bool set_word(const struct tg_option *o, void *field, struct tg_slice s, 
 				*(enum tg_log_level *)field = (enum tg_log_level)i;
 			else if (o->type == TG_OPT_PROFILE)
 				*(enum tg_profile *)field = (enum tg_profile)i;
+			else if (o->type == TG_OPT_AFFINITY)
+				*(enum tg_affinity *)field = (enum tg_affinity)i;
 			else
 				*(enum tg_protocol *)field = (enum tg_protocol)i;
 			return true;
@@ -361,6 +383,8 @@ static unsigned word_of(const struct tg_option *o, const void *field)
 		return *(const enum tg_log_level *)field;
 	if (o->type == TG_OPT_PROFILE)
 		return *(const enum tg_profile *)field;
+	if (o->type == TG_OPT_AFFINITY)
+		return *(const enum tg_affinity *)field;
 	return *(const enum tg_protocol *)field;
 }
 
@@ -375,6 +399,7 @@ static bool set_from_string(const struct tg_option *o, void *field, struct tg_sl
 	case TG_OPT_LEVEL:
 	case TG_OPT_PROFILE:
 	case TG_OPT_PROTOCOL:
+	case TG_OPT_AFFINITY:
 		return set_word(o, field, s, why);
 	default:
 		return set_string(o, field, s, why);
@@ -497,6 +522,7 @@ void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf 
 	case TG_OPT_LEVEL:
 	case TG_OPT_PROFILE:
 	case TG_OPT_PROTOCOL:
+	case TG_OPT_AFFINITY:
 		tg_buf_json(out, tg_slice_cstr(words(o->type)[word_of(o, field)]));
 		break;
 	default: {
@@ -536,6 +562,7 @@ bool tg_option_equal(const struct tg_option *o, const void *a, const void *b)
 	case TG_OPT_LEVEL:
 	case TG_OPT_PROFILE:
 	case TG_OPT_PROTOCOL:
+	case TG_OPT_AFFINITY:
 		return word_of(o, fa) == word_of(o, fb);
 	default: {
 		const char *x = *(char *const *)fa, *y = *(char *const *)fb;

@@ -114,6 +114,14 @@ void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const ch
 		p->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
 }
 
+enum tg_step tg_answer_buf(struct tg_exchange *x, const char *type, struct tg_buf *b, const char *extra)
+{
+	enum tg_step r = b->failed ? tg_answer_problem(x, TG_E_internal, "memory", "The answer could not be built.", NULL, NULL)
+			  : tg_answer(x, 200, type, tg_buf_view(b), extra);
+	tg_buf_free(b);
+	return r;
+}
+
 static enum tg_step send_problem(struct tg_exchange *x, const struct tg_problem *p, uint16_t status, const char *extra)
 {
 	struct tg_buf body;

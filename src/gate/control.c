@@ -8,17 +8,19 @@
 #include "gate/control.h"
 #include "base/clock.h"
 #include "gate/match_table.h"
+#include "gate/watch.h"
+#include "pool/resolve.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define KEYFILE_LOOK_MS 250
 #define KEYFILE_GRACE_MS 500
-#define PROBE_EVERY_MS 1000
-#define PROBE_TIMEOUT_MS 2000
+#define NAMES_MS 3000 /* how long a start waits for the first look-up of workers' names */
 #define CUT_GRACE_MS 5000
 
 struct control {
@@ -26,12 +28,14 @@ struct control {
 	const struct tg_control_conf *conf;
 	struct tg_shared_config *shared;
 	uv_signal_t term, intr, hup;
-	uv_timer_t look, probe, deadline;
+	uv_timer_t look, deadline;
 	uv_work_t first_work;
+	struct tg_watch watch;
+	bool all_ready;          /* said that all started workers are */
 	uv_thread_t *threads;
 	unsigned nthreads;
 	int exit_code;
-	bool stopping, cut;
+	bool stopping, cut, open, ending; /* open: the loops run; ending: they have ended, the workers are ending */
 	/* the key file as last seen */
 	struct tg_keyfile keyfile;
 	bool keyfile_usable;
@@ -75,25 +79,15 @@ static void warn_about(const struct tg_snapshot *s)
 	}
 }
 
-/* Workers given by name: looked up before the first request can ask for them. It may take the resolver's time, on this thread only. */
-static void resolve_names(const struct tg_snapshot *s)
-{
-	for (unsigned i = 0; i < s->models.n; i++)
-		for (unsigned k = 0; k < s->models.v[i].nworkers; k++) {
-			struct tg_worker *w = s->models.v[i].workers[k];
-			if (!atomic_load(&w->addr) && !w->probing && !tg_worker_resolve(w))
-				tg_log(TG_LOG_F_WARN, "worker.unresolved", "t:worker", w->name, "s:host", w->host, NULL);
-		}
-}
-
 static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
 	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, c->gate.snapshot, c->gate.nloops, err);
 	if (!s)
 		return false;
 	warn_about(s);
-	resolve_names(s);
 	tg_gate_publish(&c->gate, s);
+	tg_watch_models(&c->watch);
+	tg_watch_look(&c->watch); /* names of new workers */
 	return true;
 }
 
@@ -173,12 +167,24 @@ static void on_look(uv_timer_t *t)
 	take_keyfile(c, NULL, false);
 }
 
+/* Only where there are workers of ours: else nothing is written there. */
+static void set_workers_log(const struct tg_config *cfg)
+{
+	struct tg_err err;
+	bool any = false;
+	for (size_t i = 0; i < cfg->nmodels; i++)
+		any |= cfg->models[i].command.n > 0;
+	if (any && cfg->workers_log_path && !tg_output_open(cfg->workers_log_path, cfg->log_rotate_bytes, cfg->log_rotate_keep, &err))
+		say("the workers' output goes to stderr: ", err.text);
+}
+
 static void set_log(const struct tg_config *cfg)
 {
 	struct tg_log_conf lc = { .path = cfg->log_path, .level = (int)cfg->log_level, .rotate_bytes = cfg->log_rotate_bytes, .rotate_keep = cfg->log_rotate_keep };
 	struct tg_err err;
 	if (!tg_log_open(&lc, &err))
 		say("the log stays where it is: ", err.text);
+	set_workers_log(cfg);
 }
 
 static void warn_line(void *ctx, const char *line)
@@ -191,14 +197,19 @@ static void on_hup(uv_signal_t *s, int signum)
 {
 	(void)signum;
 	struct control *c = s->data;
-	if (c->stopping)
+	if (c->stopping || !c->open)
 		return;
 	char text[96];
 	snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)tg_mono_us());
 	tg_notify(text);
 	tg_log_reopen();
+	tg_output_reopen();
 	struct tg_err err = { "out of memory" };
 	struct tg_config *fresh = c->conf->source ? tg_config_load(c->conf->source, &err, warn_line, NULL) : NULL;
+	if (fresh && !tg_supervise_check(fresh, &err)) {
+		tg_config_free(fresh);
+		fresh = NULL;
+	}
 	struct tg_shared_config *shared = fresh ? tg_shared_config_new(fresh) : NULL;
 	char names[512];
 	if (shared && publish(c, shared, &err)) {
@@ -218,65 +229,6 @@ static void on_hup(uv_signal_t *s, int signum)
 		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS_FAILED);
 	}
 	tg_notify("READY=1");
-}
-
-/* ---- health of the workers ---- */
-
-struct probe {
-	uv_work_t work;
-	struct control *c;
-	struct tg_worker *worker;
-	bool up;
-};
-
-static void do_probe(uv_work_t *w)
-{
-	struct probe *p = w->data;
-	p->up = tg_worker_probe(p->worker, PROBE_TIMEOUT_MS);
-}
-
-static void probed(uv_work_t *w, int status)
-{
-	struct probe *p = w->data;
-	struct tg_gate *g = &p->c->gate;
-	(void)status;
-	p->worker->probing = false;
-	p->worker->probed = true;
-	if (p->up)
-		tg_worker_up(p->worker);
-	else
-		tg_worker_down(p->worker, "its probe failed");
-	for (unsigned i = 0; p->up && i < g->snapshot->models.n; i++)
-		tg_model_pump(&g->snapshot->models.v[i]);
-	tg_worker_put(p->worker);
-	free(p);
-}
-
-static void on_probe(uv_timer_t *t)
-{
-	struct control *c = t->data;
-	const struct tg_models *ms = &c->gate.snapshot->models;
-	for (unsigned i = 0; i < ms->n; i++)
-		for (unsigned k = 0; k < ms->v[i].nworkers; k++) {
-			struct tg_worker *w = ms->v[i].workers[k];
-			bool asked = atomic_exchange(&w->want_probe, false);
-			if (w->probing || c->stopping || (w->probed && !asked && atomic_load(&w->state) != TG_WORKER_DOWN))
-				continue;
-			struct probe *p = calloc(1, sizeof *p);
-			if (!p)
-				continue;
-			*p = (struct probe){ .c = c, .worker = tg_worker_get(w) };
-			p->work.data = p;
-			w->probing = true;
-			uv_queue_work(&c->gate.control, &p->work, do_probe, probed);
-		}
-}
-
-void tg_gate_reprobe(struct tg_gate *g, struct tg_model *m)
-{
-	for (unsigned i = 0; i < m->nworkers; i++)
-		atomic_store(&m->workers[i]->want_probe, true);
-	uv_async_send(&g->wake);
 }
 
 /* ---- the end ---- */
@@ -300,12 +252,36 @@ static void close_handle(uv_handle_t *h, void *arg)
 		uv_close(h, NULL);
 }
 
-static void all_ended(struct control *c)
+/* Nothing of ours is left but the control loop itself. */
+static void workers_ended(void *ctx)
 {
+	struct control *c = ctx;
 	if (c->conf->stopping)
 		c->conf->stopping(c->conf->ctx);
 	block_signals(true);
 	uv_walk(&c->gate.control, close_handle, NULL);
+}
+
+static void on_workers_deadline(uv_timer_t *t)
+{
+	struct control *c = t->data;
+	tg_log(TG_LOG_F_ERROR, "gate.workers_left", NULL); /* their keepers see to them */
+	workers_ended(c);
+}
+
+/* The loops have ended: no request can reach a worker any more, and those that are ours may go. */
+static void all_ended(struct control *c)
+{
+	if (c->ending)
+		return;
+	c->ending = true;
+	uint32_t longest = 0;
+	const struct tg_config *cfg = c->gate.snapshot->config;
+	for (size_t i = 0; i < cfg->nmodels; i++)
+		if (cfg->models[i].command.n && cfg->models[i].stop_ms > longest)
+			longest = cfg->models[i].stop_ms;
+	uv_timer_start(&c->deadline, on_workers_deadline, longest + CUT_GRACE_MS, 0);
+	tg_watch_stop(&c->watch, workers_ended, c);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -327,11 +303,19 @@ void tg_control_end(struct tg_gate *g, int code)
 	struct control *c = control_of(g);
 	if (code)
 		c->exit_code = code;
+	if (c->ending) {
+		tg_watch_stop(&c->watch, workers_ended, c); /* asked again: by SIGKILL */
+		return;
+	}
 	if (c->stopping) { /* asked twice: at once */
 		uv_timer_start(&c->deadline, on_deadline, 0, 0);
 		return;
 	}
 	c->stopping = true;
+	if (!c->open) {
+		all_ended(c);
+		return;
+	}
 	tg_notify("STOPPING=1");
 	tg_log(TG_LOG_F_INFO, "gate.draining", "i:connections", (int64_t)atomic_load(&g->connections), NULL);
 	tg_gate_drain(g);
@@ -348,8 +332,9 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_wake(uv_async_t *a)
 {
 	struct control *c = a->data;
-	on_probe(&c->probe);
-	if (atomic_load(&c->gate.loops_ended) == c->gate.nloops)
+	tg_watch_look(&c->watch);
+	tg_watch_retry(&c->watch);
+	if (c->open && atomic_load(&c->gate.loops_ended) == c->gate.nloops)
 		all_ended(c);
 }
 
@@ -411,9 +396,8 @@ static void open_control(struct control *c)
 	uv_signal_init(l, &c->hup);
 	c->term.data = c->intr.data = c->hup.data = c;
 	uv_timer_init(l, &c->look);
-	uv_timer_init(l, &c->probe);
 	uv_timer_init(l, &c->deadline);
-	c->look.data = c->probe.data = c->deadline.data = c;
+	c->look.data = c->deadline.data = c;
 	uv_async_init(l, &c->gate.wake, on_wake);
 	c->gate.wake.data = c;
 	uv_signal_start(&c->term, on_term, SIGTERM);
@@ -421,7 +405,26 @@ static void open_control(struct control *c)
 	uv_signal_start(&c->hup, on_hup, SIGHUP);
 }
 
-static bool start(struct control *c, struct tg_err *err)
+/* What the started workers do, for people. */
+static void worker_said(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "tollgate: %s\n", text);
+}
+
+static void worker_changed(void *ctx, const struct tg_worker *w, const struct tg_child_end *end)
+{
+	struct control *c = ctx;
+	struct tg_supervised_count n = tg_supervisor_count(c->watch.supervisor);
+	if (n.ready == n.all && !c->all_ready)
+		fprintf(stderr, "tollgate: all %u workers are ready\n", n.all);
+	c->all_ready = n.ready == n.all;
+	if (c->conf->worker_changed)
+		c->conf->worker_changed(&c->gate, c->conf->ctx, w, end);
+}
+
+/* Everything but the loops: nothing is listened on yet. */
+static bool prepare(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
 	const struct tg_config *cfg = c->shared->config;
@@ -442,33 +445,67 @@ static bool start(struct control *c, struct tg_err *err)
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
 	if (!c->seen_any && cfg->api_keys_file[0])
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
+	if (!tg_supervise_check(cfg, err))
+		return false;
 	g->limiter = tg_limiter_new(65536);
+	g->quarantine = tg_quarantine_new();
 	g->loops = calloc(g->nloops, sizeof *g->loops);
 	g->states = calloc(g->nloops, sizeof *g->states);
 	g->shards = calloc(g->nloops + 1, sizeof *g->shards);
 	c->threads = calloc(g->nloops, sizeof *c->threads);
 	if (g->shards)
 		g->shards[g->nloops] = tg_metrics_shard_new();
+	if (!c->conf->hold && !bind_all(c, err))
+		return false; /* a taken port is no reason to start workers first */
 	tg_err_set(err, "out of memory");
-	if (!g->limiter || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads || !bind_all(c, err))
+	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
+	if (!g->limiter || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
 	g->snapshot = tg_snapshot_new(c->shared, c->keyfile_usable ? &c->keyfile : NULL, NULL, g->nloops, err);
-	if (!g->snapshot)
+	return g->snapshot && tg_watch_init(&c->watch, g, &sc);
+}
+
+static bool names_pending(const struct control *c)
+{
+	const struct tg_models *ms = &c->gate.snapshot->models;
+	for (unsigned i = 0; i < ms->n; i++)
+		for (unsigned k = 0; k < ms->v[i].nworkers; k++)
+			if (ms->v[i].workers[k]->resolving)
+				return true;
+	return false;
+}
+
+/* The watch begins before the first request can come: workers are on the way, names are looked up. A slow resolver holds the start up for a moment only. */
+static void begin_watch(struct control *c)
+{
+	tg_watch_models(&c->watch);
+	tg_watch_start(&c->watch);
+	tg_watch_look(&c->watch);
+	uint64_t until = tg_mono_us() / 1000 + NAMES_MS;
+	while (names_pending(c) && !c->stopping && tg_mono_us() / 1000 < until)
+		uv_run(&c->gate.control, UV_RUN_ONCE); /* the watch's timer wakes it at the latest */
+	while (c->conf->hold && !c->stopping && !tg_model_usable(&c->gate.snapshot->models.v[0]))
+		uv_run(&c->gate.control, UV_RUN_ONCE);
+}
+
+static bool open_loops(struct control *c, struct tg_err *err)
+{
+	struct tg_gate *g = &c->gate;
+	if (!g->naddrs && !bind_all(c, err))
 		return false;
-	resolve_names(g->snapshot);
 	tg_route_init();
 	for (unsigned i = 0; i < g->nloops; i++)
 		if (!tg_gate_loop_init(g, i, err))
 			return false;
-	open_control(c);
 	block_signals(true);
 	uv_queue_work(&g->control, &c->first_work, no_work, NULL); /* makes the job pool's threads now */
 	for (; c->nthreads < g->nloops; c->nthreads++)
 		if (uv_thread_create(&c->threads[c->nthreads], tg_gate_loop_thread, &g->states[c->nthreads])) {
-			tg_err_set(err, "a thread could not be made");
-			return false;
+			say("", "a thread could not be made");
+			_exit(1); /* some may run already; keepers see to the workers */
 		}
 	block_signals(false);
+	c->open = true;
 	return true;
 }
 
@@ -481,11 +518,16 @@ static void cleanup(struct control *c)
 		tg_gate_loop_free(&g->states[i]);
 	for (unsigned i = 0; i < g->naddrs; i++)
 		tg_listen_free(&g->addrs[i]);
+	/* Loops that never ran hold a count each. */
+	for (unsigned i = c->nthreads; g->snapshot && i < g->nloops; i++)
+		tg_snapshot_put(g->snapshot);
 	tg_snapshot_put(g->snapshot);
+	tg_watch_free(&c->watch);
 	for (unsigned i = 0; g->shards && i <= g->nloops; i++)
 		if (g->shards[i])
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);
+	tg_quarantine_free(g->quarantine);
 	if (c->keyfile_usable)
 		tg_keyfile_free(&c->keyfile);
 	tg_shared_config_put(c->shared);
@@ -497,40 +539,60 @@ static void cleanup(struct control *c)
 	uv_loop_close(&g->control);
 }
 
+static void tell_open(struct control *c)
+{
+	for (unsigned i = 0; i < c->gate.naddrs; i++) {
+		fprintf(stderr, "tollgate: listening on %s\n", c->gate.addrs[i].text);
+		tg_log(TG_LOG_F_INFO, "gate.listening", "s:address", c->gate.addrs[i].text, NULL);
+	}
+	warn_about(c->gate.snapshot);
+	atomic_store(&c->gate.ready, true);
+	fprintf(stderr, "tollgate: ready\n");
+	tg_log(TG_LOG_F_INFO, "gate.ready", "u:loops", (uint64_t)c->gate.nloops, "u:models", (uint64_t)c->gate.snapshot->models.n, NULL);
+	tg_notify("READY=1");
+}
+
 int tg_control_main(const struct tg_control_conf *conf)
 {
 	struct control c = { .conf = conf, .shared = tg_shared_config_new(conf->config) };
 	struct tg_err err;
 	signal(SIGPIPE, SIG_IGN);
 	raise_file_limit();
+	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed keeper leaves behind comes to us: pool/child.c */
 	if (!c.shared || uv_loop_init(&c.gate.control)) {
 		say("", "out of memory");
 		return 1;
 	}
 	struct tg_log_conf lc = { .path = c.shared->config->log_path, .level = (int)c.shared->config->log_level,
 				  .rotate_bytes = c.shared->config->log_rotate_bytes, .rotate_keep = c.shared->config->log_rotate_keep };
-	if (!tg_log_open(&lc, &err) || !start(&c, &err)) {
+	if (!tg_log_open(&lc, &err) || !prepare(&c, &err)) {
 		say("", err.text);
 		cleanup(&c);
 		tg_log_close();
 		return 1;
 	}
-	for (unsigned i = 0; i < c.gate.naddrs; i++) {
-		fprintf(stderr, "tollgate: listening on %s\n", c.gate.addrs[i].text);
-		tg_log(TG_LOG_F_INFO, "gate.listening", "s:address", c.gate.addrs[i].text, NULL);
+	if (!conf->hold)
+		set_workers_log(c.shared->config);
+	open_control(&c);
+	begin_watch(&c);
+	if (!c.stopping && !open_loops(&c, &err)) {
+		say("", err.text);
+		tg_control_end(&c.gate, 1);
 	}
-	warn_about(c.gate.snapshot);
-	uv_timer_start(&c.look, on_look, KEYFILE_LOOK_MS, KEYFILE_LOOK_MS);
-	uv_timer_start(&c.probe, on_probe, 0, PROBE_EVERY_MS);
-	atomic_store(&c.gate.ready, true);
-	fprintf(stderr, "tollgate: ready\n");
-	tg_log(TG_LOG_F_INFO, "gate.ready", "u:loops", (uint64_t)c.gate.nloops, "u:models", (uint64_t)c.gate.snapshot->models.n, NULL);
-	tg_notify("READY=1");
-	if (conf->started)
-		conf->started(&c.gate, conf->ctx);
+	if (!c.stopping) {
+		uv_timer_start(&c.look, on_look, KEYFILE_LOOK_MS, KEYFILE_LOOK_MS);
+		tell_open(&c);
+		if (conf->started)
+			conf->started(&c.gate, conf->ctx);
+	}
 	uv_run(&c.gate.control, UV_RUN_DEFAULT);
-	cleanup(&c);
+	bool looking_up = tg_resolve_pending() > 0;
+	if (!looking_up)
+		cleanup(&c);
 	tg_log(TG_LOG_F_INFO, "gate.ended", "i:code", (int64_t)c.exit_code, NULL);
 	tg_log_close();
+	tg_output_close();
+	if (looking_up)
+		_exit(c.exit_code); /* a resolver that does not answer is not waited for */
 	return c.exit_code;
 }

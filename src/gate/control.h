@@ -4,12 +4,16 @@
  * gate. `tollgate serve` and `tollgate run` are both this with different configurations.
  */
 #include "gate/gate.h"
+#include "pool/child.h"
 
 struct tg_control_conf {
 	struct tg_config *config;             /* taken over */
 	const struct tg_config_source *source; /* what SIGHUP reads again; NULL: nothing to read */
 	const char *const *also;              /* addresses that may be taken */
 	unsigned nalso;
+	bool hold;                            /* nothing is listened on before the first model has a worker, and none is started a second time (`tollgate run`) */
+	/* A started worker became ready (end NULL) or ended; control thread; may be NULL. */
+	void (*worker_changed)(struct tg_gate *g, void *ctx, const struct tg_worker *w, const struct tg_child_end *end);
 	void (*started)(struct tg_gate *g, void *ctx); /* it serves; runs in the control thread, may use g->control; may be NULL */
 	void (*stopping)(void *ctx);          /* before the control loop's last turn: close own handles; may be NULL */
 	void *ctx;

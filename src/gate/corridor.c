@@ -2,7 +2,8 @@
  * THE CORRIDOR: every request walks these stages in this order, and nothing reaches a handler or a worker by another way.
  *
  * A stage answers NEXT (go on), WAIT (parked; whoever holds the event that wakes it calls tg_corridor_run, which enters the same stage again) or
- * ANSWERED (an answer was written: go on at settle). settle and record always run, once, whatever happened before: each request ends in one line
+ * ANSWERED (an answer was written: go on at settle). One way leads back: a request whose worker was lost before an answer began, and for which no other is free, is
+ * admitted again (ADMIT), at the head of the queue. settle and record always run, once, whatever happened before: each request ends in one line
  * of the access log and leaves no slot, memory or connection behind.
  */
 #include "gate/exchange.h"
@@ -43,6 +44,9 @@ void tg_corridor_run(struct tg_exchange *x)
 			return;
 		case TG_ANSWERED:
 			x->stage = TG_STAGE_SETTLE;
+			break;
+		case TG_ADMIT:
+			x->stage = TG_STAGE_ADMIT;
 			break;
 		}
 	}

@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "gate/gate.h"
+#include "pool/health.h"
 #include "pool/upstream.h"
 
 enum tg_answer_mode { TG_ANSWER_NONE, TG_ANSWER_PASS, TG_ANSWER_STREAM, TG_ANSWER_COLLECT };
@@ -41,7 +42,10 @@ struct tg_exchange {
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
 	bool received, chunk_out, preflight;
-	bool stream, cut_usage, head_sent, head_pending, aborted, partial, retried, sent_upstream, closes, done;
+	bool stream, cut_usage, head_sent, head_pending, aborted, partial, sent_upstream, closes, done;
+	bool judged, failed_it;        /* what came of it is known to the worker's health; it failed by the worker's fault */
+	uint8_t sends, retries;        /* times it may have reached a worker; times it was tried again */
+	bool refreshed;                /* a kept-alive connection had died: tried on a fresh one */
 	uint32_t allow;                /* methods of a known path */
 	char rid[TG_ULID_LEN];         /* request id, when ours */
 	uint8_t rid_len;
@@ -59,7 +63,10 @@ struct tg_exchange {
 	struct tg_model *model;
 	struct tg_worker *worker;      /* its slot is ours */
 	const struct tg_worker *failed;/* not to be tried again */
-	bool trial;
+	bool trial;                    /* it tries whether the worker is back */
+	uint64_t affinity;             /* the key of its session in sessions.h; 0: none */
+	uint64_t print;                /* quarantine.h: 0: not taken */
+	uint64_t total_due_ms;         /* the total clock, from the first time it was sent; 0: not sent yet */
 	struct tg_waiter waiter;
 	unsigned queue_seen;
 	struct tg_upconn *up;
@@ -115,9 +122,15 @@ enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG
 
 /* ---- forward.c: towards the worker ---- */
 enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */
-bool tg_forward_retry(struct tg_exchange *x);         /* before the first byte; true: tried again */
+bool tg_forward_retry(struct tg_exchange *x);         /* the worker broke off before the first byte; true: tried again */
+bool tg_forward_elsewhere(struct tg_exchange *x);     /* a trial failed by its status: on another worker; true: tried again */
+uint64_t tg_forward_print(struct tg_exchange *x);     /* its fingerprint, while the request is still there */
 bool tg_forward_build(struct tg_exchange *x);         /* the request as the worker gets it; forward_build.c */
 void tg_forward_let_go(struct tg_exchange *x);        /* frees what only a retry would need */
+/* ---- outcome.c: what a request met, told to the worker's health, to the quarantine and to the queue ---- */
+void tg_outcome_begun(struct tg_exchange *x);         /* a byte of an answer that is no server error, or its end */
+void tg_outcome_fault(struct tg_exchange *x, enum tg_fault f, const char *why);
+void tg_outcome_ended(struct tg_exchange *x);         /* the exchange leaves its worker: the slot goes back */
 /* ---- relay.c: from the worker ---- */
 void tg_relay_attach(struct tg_exchange *x);
 void tg_relay_client_writable(struct tg_exchange *x);
@@ -144,6 +157,7 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice cont
 void tg_answer_end_head(struct tg_exchange *x);
 /* Whole answers; extra: further header lines, each with CRLF. All return TG_ANSWERED. */
 enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
+enum tg_step tg_answer_buf(struct tg_exchange *x, const char *content_type, struct tg_buf *b, const char *extra); /* 200; frees b */
 enum tg_step tg_answer_problem(struct tg_exchange *x, enum tg_error e, const char *reason, const char *detail, const char *param, const char *extra);
 enum tg_step tg_answer_refusal(struct tg_exchange *x, enum tg_refusal r);
 void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const char *detail, const char *param, struct tg_problem *p);

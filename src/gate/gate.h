@@ -7,6 +7,7 @@
 #include "gate/metrics.h"
 #include "gate/snapshot.h"
 #include "net/listener.h"
+#include "pool/quarantine.h"
 #include "policy/limit.h"
 
 struct tg_gate {
@@ -22,6 +23,7 @@ struct tg_gate {
 	_Atomic int connections;       /* of clients */
 	unsigned max_connections;      /* what the descriptors of this process allow: each may need one for a worker */
 	_Atomic uint64_t buffered;     /* bytes of request bodies and collected answers held in memory */
+	struct tg_quarantine *quarantine; /* requests that end workers */
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
@@ -68,5 +70,7 @@ uint64_t tg_gate_wall_offset(struct tg_gate_loop *gl, uint64_t mono_us); /* wall
 /* Accounts for memory that a request's body takes; false: over server.max_buffered_bytes. */
 bool tg_gate_buffer(struct tg_gate *g, uint64_t bytes, uint64_t max);
 void tg_gate_unbuffer(struct tg_gate *g, uint64_t bytes);
-/* Any thread: probe that model's workers soon (gate/control.c). */
-void tg_gate_reprobe(struct tg_gate *g, struct tg_model *m);
+/* Any thread: look at the workers now (gate/watch.c): some may have ended, or want a probe. */
+void tg_gate_look(struct tg_gate *g);
+/* Any thread: probe that model's workers, and try those again that were given up. */
+void tg_gate_reprobe(struct tg_gate *g, const struct tg_model *m);

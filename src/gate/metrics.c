@@ -8,6 +8,7 @@
 #include "gate/metrics.h"
 #include "base/clock.h"
 #include "base/version.h"
+#include "pool/worker.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -97,6 +98,7 @@ struct tg_metrics_shard {
 	counter refusals[NREASONS];
 	counter counters[TG_COUNT_COUNT];
 	_Atomic int64_t gauges[TG_GAUGE_COUNT];
+	counter timeouts[TG_METRIC_MODELS][TG_CLOCK_COUNT];
 	_Atomic(struct model_block *) models[TG_METRIC_MODELS][OPS]; /* owned; made on first use */
 };
 
@@ -216,6 +218,11 @@ void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta)
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c)
 {
 	add(&s->counters[c], 1);
+}
+
+void tg_metrics_timeout(struct tg_metrics_shard *s, unsigned model, enum tg_clock c)
+{
+	add(&s->timeouts[model < TG_METRIC_MODELS ? model : TG_METRIC_MODELS - 1][c], 1);
 }
 
 /* ---- writing ---- */
@@ -429,7 +436,41 @@ static void write_counters(struct page *p, uint64_t log_lost)
 	}
 }
 
-static void write_models(struct page *p, struct tg_buf *t, const char *const *models, unsigned nmodels)
+/* The places that one model's series adds up: its own, or for the name "other" all that have none. */
+static struct places places_of(unsigned m, unsigned named)
+{
+	return (struct places){ m, m < named ? m + 1 : TG_METRIC_MODELS, 0 };
+}
+
+static void write_waits(struct page *p, const struct tg_metrics_model *models, unsigned nmodels, unsigned named)
+{
+	static const char *const clocks[TG_CLOCK_COUNT] = { "connect", "first_byte", "idle", "total" };
+	head(p, M_queue_length);
+	for (unsigned m = 0; m < nmodels; m++) {
+		tg_buf_fmt(p->out, "%s{", about[M_queue_length].name);
+		label(p->out, "model", models[m].name);
+		tg_buf_char(p->out, '}');
+		number(p->out, models[m].queued);
+	}
+	head(p, M_timeouts);
+	for (unsigned m = 0; m <= named; m++)
+		for (unsigned c = 0; c < TG_CLOCK_COUNT; c++) {
+			struct places at = places_of(m, named);
+			uint64_t n = 0;
+			for (unsigned k = 0; k < p->nshards; k++)
+				for (unsigned i = at.from; i < at.to; i++)
+					n += get(&p->shards[k]->timeouts[i][c]);
+			if (!n)
+				continue;
+			tg_buf_fmt(p->out, "%s{", about[M_timeouts].name);
+			label(p->out, "model", m < named ? models[m].name : "other");
+			label(p->out, "clock", clocks[c]);
+			tg_buf_char(p->out, '}');
+			number(p->out, n);
+		}
+}
+
+static void write_models(struct page *p, struct tg_buf *t, const struct tg_metrics_model *models, unsigned nmodels)
 {
 	static const struct {
 		enum metric m;
@@ -440,6 +481,7 @@ static void write_models(struct page *p, struct tg_buf *t, const char *const *mo
 	};
 	/* Names as far as they go; the rest, models beyond the table or gone with an older configuration, is one series. */
 	unsigned named = nmodels < TG_METRIC_MODELS ? nmodels : TG_METRIC_MODELS - 1;
+	write_waits(p, models, nmodels, named);
 	for (unsigned r = 0; r < sizeof rows / sizeof *rows; r++) {
 		head(p, rows[r].m);
 		for (unsigned m = 0; m <= named; m++)
@@ -447,7 +489,7 @@ static void write_models(struct page *p, struct tg_buf *t, const char *const *mo
 				t->len = 0;
 				tg_buf_char(t, '{');
 				label(t, "gen_ai_operation_name", op_names[j % OPS]);
-				label(t, "gen_ai_request_model", m < named ? models[m] : "other");
+				label(t, "gen_ai_request_model", m < named ? models[m].name : "other");
 				if (rows[r].kinds > 1)
 					label(t, "gen_ai_token_type", j / OPS ? "output" : "input");
 				if (!t->failed)
@@ -457,20 +499,67 @@ static void write_models(struct page *p, struct tg_buf *t, const char *const *mo
 	}
 }
 
-static void write_workers(struct page *p, const struct tg_metrics_worker *workers, unsigned nworkers)
+/* The labels of one worker's series, the brace opened; what comes next closes it. */
+static void worker_labels(struct page *p, enum metric m, const struct tg_metrics_worker *w)
 {
-	for (unsigned pass = 0; pass < 2; pass++) {
-		enum metric m = pass ? M_worker_in_use : M_worker_up;
-		head(p, m);
-		for (unsigned i = 0; i < nworkers; i++) {
-			tg_buf_cstr(p->out, about[m].name);
-			tg_buf_char(p->out, '{');
-			label(p->out, "model", workers[i].model);
-			label(p->out, "worker", workers[i].worker);
+	tg_buf_cstr(p->out, about[m].name);
+	tg_buf_char(p->out, '{');
+	label(p->out, "model", w->model);
+	label(p->out, "worker", w->worker);
+}
+
+static void worker_value(struct page *p, enum metric m, const struct tg_metrics_worker *w, uint64_t v, uint64_t div)
+{
+	worker_labels(p, m, w);
+	tg_buf_lit(p->out, "} ");
+	fraction(p->out, v, div);
+	tg_buf_char(p->out, '\n');
+}
+
+static bool takes_requests(const struct tg_metrics_worker *w)
+{
+	return w->state == TG_WORKER_UP || w->state == TG_WORKER_UNKNOWN;
+}
+
+static void write_workers(struct page *p, const struct tg_metrics_worker *v, unsigned n)
+{
+	head(p, M_worker_up);
+	for (unsigned i = 0; i < n; i++)
+		worker_value(p, M_worker_up, &v[i], takes_requests(&v[i]), 1);
+	head(p, M_worker_state);
+	for (unsigned i = 0; i < n; i++)
+		for (int s = 0; s < TG_WORKER_STATES; s++) {
+			worker_labels(p, M_worker_state, &v[i]);
+			label(p->out, "state", tg_worker_state_names[s]);
 			tg_buf_char(p->out, '}');
-			number(p->out, pass ? workers[i].in_use : (uint64_t)(workers[i].up == 1));
+			number(p->out, v[i].state == s);
 		}
+	head(p, M_worker_in_use);
+	for (unsigned i = 0; i < n; i++)
+		worker_value(p, M_worker_in_use, &v[i], v[i].in_use, 1);
+	head(p, M_worker_requests);
+	for (unsigned i = 0; i < 2 * n; i++) {
+		const struct tg_metrics_worker *w = &v[i / 2];
+		worker_labels(p, M_worker_requests, w);
+		label(p->out, "outcome", i % 2 ? "error" : "ok");
+		tg_buf_char(p->out, '}');
+		number(p->out, i % 2 ? w->errors : w->successes);
 	}
+	head(p, M_worker_ejections);
+	for (unsigned i = 0; i < n; i++)
+		worker_value(p, M_worker_ejections, &v[i], v[i].ejections, 1);
+	head(p, M_worker_restarts);
+	for (unsigned i = 0; i < n; i++)
+		if (v[i].started)
+			worker_value(p, M_worker_restarts, &v[i], v[i].restarts, 1);
+	head(p, M_worker_cpu);
+	for (unsigned i = 0; i < n; i++)
+		if (v[i].started)
+			worker_value(p, M_worker_cpu, &v[i], v[i].cpu_us, 1000000);
+	head(p, M_worker_rss);
+	for (unsigned i = 0; i < n; i++)
+		if (v[i].started)
+			worker_value(p, M_worker_rss, &v[i], v[i].rss_bytes, 1);
 }
 
 static void write_process(struct page *p, uint64_t start_wall_us)
@@ -498,7 +587,7 @@ static void write_process(struct page *p, uint64_t start_wall_us)
 		fclose(f);
 }
 
-void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const char *const *models, unsigned nmodels,
+void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const struct tg_metrics_model *models, unsigned nmodels,
 		      const struct tg_metrics_worker *workers, unsigned nworkers, uint64_t start_wall_us, uint64_t log_lost)
 {
 	struct page p = { out, shards, nshards };

@@ -20,11 +20,22 @@ void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta);
 enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_COUNT };
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c);
 
+enum tg_clock { TG_CLOCK_CONNECT, TG_CLOCK_FIRST_BYTE, TG_CLOCK_IDLE, TG_CLOCK_TOTAL, TG_CLOCK_COUNT };
+void tg_metrics_timeout(struct tg_metrics_shard *s, unsigned model_index, enum tg_clock c); /* one of a model's four clocks has run out */
+
+struct tg_metrics_model { /* one a model, by its index; filled by the handler */
+	const char *name;
+	unsigned queued;
+};
 struct tg_metrics_worker { /* one a worker, filled by the handler */
 	const char *model, *worker;
-	int up;                /* 1 up, 0 down */
-	unsigned in_use;
+	int state;             /* enum tg_worker_state */
+	unsigned in_use, ejections;
+	uint64_t successes, errors;
+	bool started;          /* it is ours: the rest is known */
+	unsigned restarts;
+	uint64_t cpu_us, rss_bytes;
 };
-/* Prometheus text format 0.0.4. `models`: names by model_index. */
-void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const char *const *models, unsigned nmodels,
+/* Prometheus text format 0.0.4. */
+void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const struct tg_metrics_model *models, unsigned nmodels,
 		      const struct tg_metrics_worker *workers, unsigned nworkers, uint64_t start_wall_us, uint64_t log_lost);

@@ -26,7 +26,7 @@ enum tg_step tg_stage_record(struct tg_exchange *x)
 		.usage = x->usage,
 		.stream = x->stream,
 		.partial = x->partial,
-		.retries = x->retried,
+		.retries = x->retries,
 		.event = x->event,
 		.reason = x->reason,
 		.request_id = tg_exchange_rid(x),
@@ -34,10 +34,7 @@ enum tg_step tg_stage_record(struct tg_exchange *x)
 	tg_record_line(&x->gl->log, &r);
 	tg_gate_log_later(x->gl);
 	tg_metrics_record(x->gl->metrics, &r);
-	if (x->worker) {
-		/* Last, so that the line could name it: the next in the queue gets the slot. */
-		tg_model_release(x->model, x->worker);
-		x->worker = NULL;
-	}
+	if (x->worker)
+		tg_outcome_ended(x); /* last, so that the line could name it: the next in the queue gets the slot */
 	return TG_NEXT;
 }

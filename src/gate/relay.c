@@ -112,8 +112,18 @@ void tg_relay_fail(struct tg_exchange *x, enum tg_error e, const char *reason, c
 	settle_now(x);
 }
 
+/* What is left of an answer is not to be had from this worker. */
+static void fail_worker(struct tg_exchange *x, enum tg_fault f, enum tg_error e, const char *reason, const char *detail)
+{
+	if (x->worker)
+		tg_outcome_fault(x, f, detail);
+	tg_relay_fail(x, e, reason, detail);
+}
+
 static void rubbish(struct tg_exchange *x)
 {
+	if (x->worker)
+		tg_outcome_fault(x, TG_FAULT_RUBBISH, "its answer is not valid HTTP");
 	tg_relay_fail(x, TG_E_bad_gateway, "worker_rubbish", "The model worker's answer was not valid.");
 }
 
@@ -195,7 +205,8 @@ static void answer_collected(struct tg_exchange *x, bool reuse)
 {
 	struct tg_slice answer = tg_buf_view(&x->collected);
 	uint16_t status = x->status; /* the worker's; ours follows */
-	unsigned worker = x->worker->index;
+	const struct tg_worker *w = x->worker;
+	unsigned pid = w->started ? (unsigned)atomic_load(&w->started->pid) : 0;
 	uint64_t now = tg_mono_us();
 	release_up(x, reuse);
 	x->status = 0;
@@ -209,7 +220,7 @@ static void answer_collected(struct tg_exchange *x, bool reuse)
 		x->usage = u.usage;
 		tg_usage_scan_free(&u);
 		struct tg_infer_meta m = { .model = x->model->conf->name, .duration_us = now - x->sent_us, .lb_latency_us = x->sent_us - x->start_us,
-					   .worker_id = worker, .queue_at_dispatch = x->queue_seen };
+					   .worker_id = w->index, .worker_pid = pid, .queue_at_dispatch = x->queue_seen };
 		ok = x->family == TG_FAM_INFER ? tg_chat_to_infer(answer, &m, &out) : tg_chat_to_inference(answer, m.model, &out);
 		ok = ok && !out.failed;
 	}
@@ -282,7 +293,7 @@ static void body(struct tg_exchange *x, char *p, size_t n, bool eof)
 		break;
 	case FRAME_CHUNKED:
 		if (n && !tg_chunked_feed(u->chunked, p, n, &len, &used)) {
-			tg_relay_fail(x, TG_E_bad_gateway, "worker_rubbish", "The model worker's answer was not valid.");
+			rubbish(x);
 			return;
 		}
 		end = u->chunked->done;
@@ -296,11 +307,13 @@ static void body(struct tg_exchange *x, char *p, size_t n, bool eof)
 		len = used = 0;
 	}
 	bool reuse = end && u->keep && used == n && u->framing != FRAME_EOF;
+	if (len || end)
+		tg_outcome_begun(x);
 	if (len || end || x->head_pending)
 		if (!deliver(x, p, len, end))
 			return;
 	if (!end && !whole) {
-		tg_relay_fail(x, TG_E_bad_gateway, "worker_gone", "The model worker broke off its answer.");
+		fail_worker(x, TG_FAULT_DROPPED, TG_E_bad_gateway, "worker_gone", "The model worker broke off its answer.");
 		return;
 	}
 	if (!end)
@@ -356,14 +369,16 @@ static bool set_framing(struct tg_exchange *x, const struct tg_head *h)
 static bool begin_answer(struct tg_exchange *x, const struct tg_head *h)
 {
 	struct tg_upconn *u = x->up;
+	if (h->status >= 500 && h->status != 501) {
+		bool trial = x->trial;
+		tg_outcome_fault(x, TG_FAULT_STATUS, "it answers with server errors");
+		if (trial && tg_forward_elsewhere(x))
+			return false;
+	}
+	if (x->stream)
+		(void)tg_forward_print(x); /* should the worker end in the middle: the request is let go now */
 	tg_forward_let_go(x);
 	u->head_done = true;
-	tg_worker_up(x->worker);
-	if (x->trial) {
-		x->trial = false;
-		atomic_store(&x->worker->trying, false);
-		tg_model_pump(x->model); /* it is back: whoever waits need not wait for this answer's end */
-	}
 	if (!acceptable(h) || !set_framing(x, h)) {
 		rubbish(x);
 		return false;
@@ -485,7 +500,7 @@ static void on_eof(struct tg_exchange *x)
 	}
 	if (tg_forward_retry(x))
 		return;
-	tg_relay_fail(x, TG_E_bad_gateway, "worker_gone", "The model worker closed the connection without an answer.");
+	fail_worker(x, TG_FAULT_DROPPED, TG_E_bad_gateway, "worker_gone", "The model worker closed the connection without an answer.");
 }
 
 static void on_event(struct tg_upconn *u, int events)
@@ -514,10 +529,11 @@ static void on_event(struct tg_upconn *u, int events)
 static void on_deadline(struct tg_upconn *u)
 {
 	struct tg_exchange *x = u->x;
+	tg_metrics_timeout(x->gl->metrics, x->model->index, u->head_done ? TG_CLOCK_IDLE : TG_CLOCK_FIRST_BYTE);
 	if (u->head_done)
-		tg_relay_fail(x, TG_E_gateway_timeout, "idle_timeout", "The model worker's answer stalled.");
+		fail_worker(x, TG_FAULT_TIMEOUT, TG_E_idle_timeout, "idle_timeout", "The model worker's answer stalled.");
 	else
-		tg_relay_fail(x, TG_E_gateway_timeout, "first_byte_timeout", "The model worker did not answer in time.");
+		fail_worker(x, TG_FAULT_TIMEOUT, TG_E_first_byte_timeout, "first_byte_timeout", "The model worker did not answer in time.");
 }
 
 void tg_relay_attach(struct tg_exchange *x)

@@ -8,8 +8,9 @@ enum tg_limit_class { TG_LIMIT_NONE, TG_LIMIT_API, TG_LIMIT_TRAIN, TG_LIMIT_PRED
 enum tg_route_state { TG_ROUTE_LIVE, TG_ROUTE_LATER, TG_ROUTE_NOWHERE };
 #define TG_METHOD_ANY 0xff
 
-/* A stage's and a handler's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. */
-enum tg_step { TG_NEXT, TG_WAIT, TG_ANSWERED };
+/* A stage's and a handler's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. ADMIT: back to
+ * that stage: its worker was lost before an answer began, and others are busy. */
+enum tg_step { TG_NEXT, TG_WAIT, TG_ANSWERED, TG_ADMIT };
 
 struct tg_exchange;
 struct tg_route {

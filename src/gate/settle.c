@@ -11,11 +11,9 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		x->up = NULL;
 	}
 	tg_timer_stop(&x->timer);
-	if (x->worker) {
-		if (x->trial)
-			atomic_store(&x->worker->trying, false);
-		x->trial = false;
-	}
+	if (x->worker && x->trial)
+		tg_health_untried(x->worker);
+	x->trial = false;
 	if (x->sse) {
 		tg_metrics_gauge(x->gl->metrics, TG_GAUGE_STREAMS, -1);
 		/* A stream cut short never told its usage: each event carried about one token. */

@@ -113,3 +113,48 @@ enum tg_header_id tg_header_lookup(struct tg_slice name)
 		NAME("x-forwarded-", TG_H_X_FORWARDED)
 	return TG_H_OTHER;
 }
+
+bool tg_head_accepts(const struct tg_head *h, const char *type)
+{
+	struct tg_slice a = tg_head_get(h, TG_H_ACCEPT);
+	return a.n && memmem(a.p, a.n, type, strlen(type)) != NULL;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+long tg_query_get(struct tg_slice q, const char *name, char *out, size_t cap)
+{
+	size_t len = strlen(name);
+	while (q.n) {
+		const char *amp = memchr(q.p, '&', q.n);
+		struct tg_slice one = { q.p, amp ? (size_t)(amp - q.p) : q.n };
+		if (one.n > len && memcmp(one.p, name, len) == 0 && one.p[len] == '=') {
+			size_t n = 0;
+			for (size_t i = len + 1; i < one.n; i++) {
+				int c = one.p[i] == '+' ? ' ' : (unsigned char)one.p[i];
+				if (c == '%') {
+					int hi = one.n - i > 2 ? hex_digit(one.p[i + 1]) : -1, lo = one.n - i > 2 ? hex_digit(one.p[i + 2]) : -1;
+					if (hi < 0 || lo < 0 || (c = hi << 4 | lo) == 0)
+						return -1;
+					i += 2;
+				}
+				if (n + 1 >= cap)
+					return -1;
+				out[n++] = (char)c;
+			}
+			out[n] = 0;
+			return (long)n;
+		}
+		if (!amp)
+			break;
+		q.n -= (size_t)(amp + 1 - q.p);
+		q.p = amp + 1;
+	}
+	return -1;
+}

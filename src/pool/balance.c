@@ -1,9 +1,13 @@
 /*
- * Which worker: the one with the fewest requests now, by one look over all of them. The slot is taken by compare-and-swap in the same step, so
- * that two loops can never put slots + 1 requests on a worker; whoever loses the race looks again.
+ * Which worker: the one with the fewest requests now. Up to SCAN_MAX workers all are looked at; beyond that two at random are, and the less busy of the two is taken
+ * (Mitzenmacher's power of two choices: nearly as even as a full scan, at a cost that does not grow), and all only if neither can take it. The slot is taken by
+ * compare-and-swap in the same step, so that two loops can never put slots + 1 requests on a worker; whoever loses the race looks again.
  */
-#include "base/log.h"
-#include "pool/model.h"
+#include "base/clock.h"
+#include "pool/health.h"
+
+#define SCAN_MAX 16u
+#define RAMP_STEEPEST 16u /* a worker that has just come back counts as that many times as busy, and less and less until TG_RAMP_MS */
 
 bool tg_worker_take(struct tg_worker *w, unsigned slots)
 {
@@ -15,64 +19,137 @@ bool tg_worker_take(struct tg_worker *w, unsigned slots)
 	return true;
 }
 
-enum tg_pick tg_model_pick(struct tg_model *m, const struct tg_worker *except, struct tg_worker **out, bool *trial)
+/* How busy it is, as far as choosing goes. */
+static uint64_t load_of(struct tg_worker *w, int in_use)
+{
+	uint64_t load = (uint64_t)(in_use + 1) * RAMP_STEEPEST, since = atomic_load_explicit(&w->ramp_ms, memory_order_relaxed);
+	if (!since)
+		return load;
+	uint64_t gone = tg_mono_us() / 1000 - since;
+	if (gone >= TG_RAMP_MS) {
+		atomic_store_explicit(&w->ramp_ms, 0, memory_order_relaxed);
+		return load;
+	}
+	uint64_t steep = gone < TG_RAMP_MS / RAMP_STEEPEST ? RAMP_STEEPEST : TG_RAMP_MS / gone;
+	return load * steep;
+}
+
+struct choice {
+	struct tg_worker *best;
+	uint64_t load;
+	struct tg_worker *due; /* half open: it is to have one request as its trial */
+	bool usable, coming;   /* there is one, if perhaps without a slot; one is being started */
+};
+
+static void consider(struct choice *c, struct tg_worker *w, const struct tg_worker *except, unsigned slots)
+{
+	int state = atomic_load_explicit(&w->state, memory_order_relaxed);
+	if (state == TG_WORKER_STARTING) {
+		c->coming = true;
+		return;
+	}
+	if (w == except || state == TG_WORKER_FAILED)
+		return;
+	if (state == TG_WORKER_DOWN) {
+		if (atomic_load_explicit(&w->half_open, memory_order_relaxed))
+			c->due = w;
+		return;
+	}
+	c->usable = true;
+	int use = atomic_load(&w->in_use); /* in order after the waiter's entry in the queue: see queue.c */
+	if (slots && (unsigned)use >= slots)
+		return;
+	uint64_t load = load_of(w, use);
+	if (!c->best || load < c->load) {
+		c->best = w;
+		c->load = load;
+	}
+}
+
+static bool take_trial(struct tg_worker *w, unsigned slots)
+{
+	bool no = false;
+	if (!atomic_compare_exchange_strong(&w->trying, &no, true))
+		return false;
+	if (tg_worker_take(w, slots))
+		return true;
+	atomic_store(&w->trying, false);
+	return false;
+}
+
+static uint32_t mix(uint32_t x) /* Wellons' lowbias32 */
+{
+	x ^= x >> 16;
+	x *= 0x7feb352du;
+	x ^= x >> 15;
+	x *= 0x846ca68bu;
+	return x ^ x >> 16;
+}
+
+static struct choice look(struct tg_model *m, const struct tg_worker *except)
 {
 	unsigned slots = m->conf->slots, n = m->nworkers;
-	unsigned start = n > 1 ? atomic_fetch_add_explicit(m->turn, 1, memory_order_relaxed) % n : 0;
+	unsigned turn = n > 1 ? atomic_fetch_add_explicit(m->turn, 1, memory_order_relaxed) : 0;
+	struct choice c = { 0 };
+	if (n > SCAN_MAX) {
+		uint32_t r = mix(turn);
+		unsigned a = r % n, b = (a + 1 + (r >> 16) % (n - 1)) % n;
+		consider(&c, m->workers[a], except, slots);
+		consider(&c, m->workers[b], except, slots);
+		if (c.best || c.due)
+			return c;
+	}
+	for (unsigned i = 0, k = n ? turn % n : 0; i < n; i++, k = k + 1 < n ? k + 1 : 0)
+		consider(&c, m->workers[k], except, slots);
+	return c;
+}
+
+enum tg_pick tg_model_pick(struct tg_model *m, const struct tg_worker *except, struct tg_worker **out, bool *trial)
+{
+	unsigned slots = m->conf->slots;
 	*trial = false;
+	struct choice c = { 0 };
 	/* Each lost race means that another loop took a slot: n * slots turns bound it; a plain number is enough in practice. */
-	bool usable = true;
-	for (int attempt = 0; usable && attempt < 64; attempt++) {
-		struct tg_worker *best = NULL;
-		int best_use = 0;
-		usable = false;
-		for (unsigned i = 0; i < n; i++) {
-			struct tg_worker *w = m->workers[(start + i) % n];
-			if (w == except || atomic_load_explicit(&w->state, memory_order_relaxed) == TG_WORKER_DOWN)
-				continue;
-			usable = true;
-			int use = atomic_load(&w->in_use); /* in order after the waiter's entry in the queue: see queue.c */
-			if (slots && (unsigned)use >= slots)
-				continue;
-			if (!best || use < best_use) {
-				best = w;
-				best_use = use;
-			}
+	for (int attempt = 0; attempt < 64; attempt++) {
+		c = look(m, except);
+		if (c.due && take_trial(c.due, slots)) {
+			*out = c.due;
+			*trial = true;
+			return TG_PICK_OK;
 		}
-		if (usable && !best)
-			return TG_PICK_BUSY;
-		if (best && tg_worker_take(best, slots)) {
-			*out = best;
+		if (c.best && tg_worker_take(c.best, slots)) {
+			*out = c.best;
+			return TG_PICK_OK;
+		}
+		if (!c.best)
+			break;
+	}
+	if (c.usable)
+		return TG_PICK_BUSY; /* every race lost: whoever won has the slots; an up worker is never given as a trial */
+	for (unsigned i = 0; i < m->nworkers; i++) {
+		struct tg_worker *w = m->workers[i];
+		if (w != except && atomic_load(&w->state) == TG_WORKER_DOWN && take_trial(w, slots)) {
+			*out = w;
+			*trial = true;
 			return TG_PICK_OK;
 		}
 	}
-	if (usable)
-		return TG_PICK_BUSY; /* every race lost: whoever won has the slots; an up worker is never given as a trial */
-	for (unsigned i = 0; i < n; i++) {
-		struct tg_worker *w = m->workers[(start + i) % n];
-		bool no = false;
-		if (w != except && atomic_compare_exchange_strong(&w->trying, &no, true)) {
-			if (tg_worker_take(w, slots)) {
-				*out = w;
-				*trial = true;
-				return TG_PICK_OK;
-			}
-			atomic_store(&w->trying, false);
-		}
+	return c.coming ? TG_PICK_BUSY : TG_PICK_DOWN;
+}
+
+enum tg_pick tg_model_pick_this(struct tg_model *m, struct tg_worker *w)
+{
+	if (!tg_worker_usable(w))
+		return TG_PICK_DOWN;
+	return tg_worker_take(w, m->conf->slots) ? TG_PICK_OK : TG_PICK_BUSY;
+}
+
+bool tg_model_hopeless(const struct tg_model *m)
+{
+	for (unsigned i = 0; i < m->nworkers; i++) {
+		int s = atomic_load(&m->workers[i]->state);
+		if (s != TG_WORKER_FAILED && (s != TG_WORKER_DOWN || atomic_load(&m->workers[i]->trying)))
+			return false;
 	}
-	return TG_PICK_DOWN;
-}
-
-void tg_worker_up(struct tg_worker *w)
-{
-	atomic_fetch_add_explicit(&w->successes, 1, memory_order_relaxed);
-	if (atomic_load_explicit(&w->state, memory_order_relaxed) != TG_WORKER_UP && atomic_exchange(&w->state, TG_WORKER_UP) == TG_WORKER_DOWN)
-		tg_log(TG_LOG_F_INFO, "worker.up", "t:worker", w->name, NULL);
-}
-
-void tg_worker_down(struct tg_worker *w, const char *why)
-{
-	atomic_fetch_add_explicit(&w->failures, 1, memory_order_relaxed);
-	if (atomic_exchange(&w->state, TG_WORKER_DOWN) != TG_WORKER_DOWN)
-		tg_log(TG_LOG_F_WARN, "worker.down", "t:worker", w->name, "s:why", why, NULL);
+	return true;
 }

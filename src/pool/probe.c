@@ -1,91 +1,220 @@
 /*
- * The probe: is a worker there and willing? One GET of /health on a connection of its own, with blocking calls under poll: it runs on the job pool, never
- * on a loop. Any HTTP answer counts as alive but a server error; 404 says that somebody listens who has no /health.
+ * Probes (see probe.h), by libuv's streams: a control path, where a library's callbacks cost nothing that matters. One timer bounds it all. Of the answer only the status
+ * line is looked at.
  */
-#include "pool/model.h"
-#include <errno.h>
-#include <poll.h>
-#include <unistd.h>
+#include "pool/probe.h"
+#include <stdlib.h>
+#include <sys/un.h>
 
-static bool ready(int fd, short what, uint64_t until_ms)
+#define LINE 12 /* "HTTP/1.1 200" */
+
+struct probe {
+	struct probe *next, **pprev; /* in the list of all */
+	struct tg_worker *worker;
+	uv_loop_t *loop;
+	void (*done)(struct tg_worker *w, enum tg_probe_result r, void *arg);
+	void *arg;
+	uv_timer_t timer;
+	union {
+		uv_handle_t handle;
+		uv_stream_t stream;
+		uv_tcp_t tcp;
+		uv_pipe_t pipe;
+	} conn;
+	uv_connect_t connect;
+	uv_write_t write;
+	struct tg_buf request;
+	char line[LINE];
+	unsigned have;
+	char rest[4096];      /* what follows, read and dropped */
+	bool second;          /* the other path is being asked */
+	bool has_conn, again; /* again: the connection closes to make room for another */
+	bool decided;
+	enum tg_probe_result result;
+	unsigned open;        /* handles and requests not yet given back */
+};
+
+static struct probe *all; /* the control thread's */
+
+static void begin(struct probe *p);
+
+static void ended(struct probe *p)
 {
-	for (;;) {
-		uint64_t now = uv_hrtime() / 1000000u;
-		if (now >= until_ms)
-			return false;
-		struct pollfd p = { .fd = fd, .events = what };
-		int r = poll(&p, 1, (int)(until_ms - now));
-		if (r > 0)
-			return true;
-		if (r == 0 || errno != EINTR)
-			return false;
-	}
+	if (--p->open)
+		return;
+	if (p->request.p)
+		explicit_bzero(p->request.p, p->request.len); /* the worker's key */
+	tg_buf_free(&p->request);
+	*p->pprev = p->next;
+	if (p->next)
+		p->next->pprev = p->pprev;
+	p->done(p->worker, p->result, p->arg);
+	tg_worker_put(p->worker);
+	free(p);
 }
 
-static bool connected(int fd, const struct tg_sockaddr *a, uint64_t until_ms)
+static void closed(uv_handle_t *h)
 {
-	if (connect(fd, (const struct sockaddr *)&a->ss, a->len) == 0)
-		return true;
-	int e = 0;
-	socklen_t n = sizeof e;
-	return errno == EINPROGRESS && ready(fd, POLLOUT, until_ms) && getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0;
+	struct probe *p = h->data;
+	if (h == &p->conn.handle) {
+		p->has_conn = false;
+		if (p->again && !p->decided)
+			begin(p);
+	}
+	ended(p);
 }
 
-/* The status of the answer, 0: none. */
-static int exchange(int fd, const struct tg_worker *w, uint64_t until_ms)
+static void close_conn(struct probe *p)
 {
-	struct tg_buf b;
-	tg_buf_init(&b, 128u << 10);
-	tg_buf_lit(&b, "GET ");
-	tg_buf_cstr(&b, w->base);
-	tg_buf_lit(&b, "/health HTTP/1.1\r\n");
-	tg_buf_put(&b, w->fixed, w->fixed_len);
-	tg_buf_lit(&b, "Accept: */*\r\nConnection: close\r\n\r\n");
-	size_t off = 0;
-	while (!b.failed && off < b.len && ready(fd, POLLOUT, until_ms)) {
-		ssize_t k = send(fd, b.p + off, b.len - off, MSG_NOSIGNAL);
-		if (k <= 0 && errno != EAGAIN && errno != EINTR)
-			break;
-		off += k > 0 ? (size_t)k : 0;
-	}
-	bool sent = !b.failed && off == b.len;
-	explicit_bzero(b.p, b.len);
-	tg_buf_free(&b);
-	char line[16];
-	size_t have = 0;
-	while (sent && have < 12 && ready(fd, POLLIN, until_ms)) {
-		ssize_t k = recv(fd, line + have, 12 - have, 0);
-		if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR))
-			break;
-		have += k > 0 ? (size_t)k : 0;
-	}
-	if (have < 12 || memcmp(line, "HTTP/1.", 7) != 0 || line[8] != ' ')
-		return 0;
-	/* What comes at once is read too: closing over unread bytes would reset the connection under a worker that is still writing. */
-	char rest[4096];
-	uint64_t soon = uv_hrtime() / 1000000u + 50;
-	for (int i = 0; i < 16 && ready(fd, POLLIN, soon < until_ms ? soon : until_ms); i++)
-		if (recv(fd, rest, sizeof rest, 0) <= 0)
-			break;
-	int status = 0;
-	for (int i = 9; i < 12; i++) {
-		if (line[i] < '0' || line[i] > '9')
-			return 0;
-		status = status * 10 + (line[i] - '0');
-	}
-	return status;
+	if (p->has_conn && !uv_is_closing(&p->conn.handle))
+		uv_close(&p->conn.handle, closed);
 }
 
-bool tg_worker_probe(struct tg_worker *w, int timeout_ms)
+static void decide(struct probe *p, enum tg_probe_result r)
 {
-	if (!tg_worker_resolve(w) && !atomic_load(&w->addr))
+	if (p->decided)
+		return;
+	p->decided = true;
+	p->result = r;
+	uv_close((uv_handle_t *)&p->timer, closed);
+	close_conn(p);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+	decide(t->data, TG_PROBE_SILENT);
+}
+
+static void answered(struct probe *p)
+{
+	unsigned status = 0;
+	bool ok = memcmp(p->line, "HTTP/1.", 7) == 0 && p->line[8] == ' ';
+	for (int i = 9; i < LINE; i++) {
+		ok = ok && p->line[i] >= '0' && p->line[i] <= '9';
+		status = status * 10 + (unsigned)(p->line[i] - '0');
+	}
+	if (ok && status == 404 && !p->second && p->worker->protocol == TG_PROTO_OPENAI) {
+		p->second = p->again = true; /* on a connection of its own: this one may be at its end */
+		close_conn(p);
+		return;
+	}
+	decide(p, ok && status >= 200 && (status < 500 || status == 501) ? TG_PROBE_GOOD : TG_PROBE_SICK);
+}
+
+static void on_alloc(uv_handle_t *h, size_t want, uv_buf_t *b)
+{
+	struct probe *p = h->data;
+	(void)want;
+	*b = p->have < LINE ? uv_buf_init(p->line + p->have, LINE - p->have) : uv_buf_init(p->rest, sizeof p->rest);
+}
+
+static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+	struct probe *p = s->data;
+	(void)b;
+	if (p->have >= LINE || p->decided)
+		return;
+	if (n < 0) {
+		decide(p, TG_PROBE_REFUSED);
+		return;
+	}
+	p->have += (unsigned)n;
+	if (p->have == LINE)
+		answered(p);
+}
+
+static void on_write(uv_write_t *w, int status)
+{
+	struct probe *p = w->data;
+	if (status < 0 && status != UV_ECANCELED)
+		decide(p, TG_PROBE_REFUSED);
+	ended(p);
+}
+
+static void ask(struct probe *p)
+{
+	const struct tg_worker *w = p->worker;
+	struct tg_buf *b = &p->request;
+	b->len = 0;
+	tg_buf_lit(b, "GET ");
+	tg_buf_cstr(b, w->base);
+	tg_buf_cstr(b, p->second ? "/v1/models" : "/health");
+	tg_buf_lit(b, " HTTP/1.1\r\n");
+	tg_buf_put(b, w->fixed, w->fixed_len);
+	tg_buf_lit(b, "Accept: */*\r\nConnection: close\r\n\r\n");
+	uv_buf_t out = uv_buf_init(b->p, (unsigned)b->len);
+	p->write.data = p;
+	p->have = 0;
+	if (b->failed || uv_write(&p->write, &p->conn.stream, &out, 1, on_write) != 0) {
+		decide(p, TG_PROBE_REFUSED);
+		return;
+	}
+	p->open++;
+	uv_read_start(&p->conn.stream, on_alloc, on_read);
+}
+
+static void on_connect(uv_connect_t *c, int status)
+{
+	struct probe *p = c->data;
+	if (!p->decided && status == 0)
+		ask(p);
+	else if (status != UV_ECANCELED)
+		decide(p, status == UV_ETIMEDOUT ? TG_PROBE_SILENT : TG_PROBE_REFUSED);
+	ended(p);
+}
+
+static void begin(struct probe *p)
+{
+	const struct tg_sockaddr *a = atomic_load(&p->worker->addr);
+	if (!a) {
+		decide(p, TG_PROBE_REFUSED);
+		return;
+	}
+	bool local = a->ss.ss_family == AF_UNIX;
+	if ((local ? uv_pipe_init(p->loop, &p->conn.pipe, 0) : uv_tcp_init(p->loop, &p->conn.tcp)) != 0) {
+		decide(p, TG_PROBE_SILENT); /* our fault, not the worker's */
+		return;
+	}
+	p->has_conn = true;
+	p->conn.handle.data = p->connect.data = p;
+	p->open++;
+	int r = 0;
+	if (local)
+		uv_pipe_connect(&p->connect, &p->conn.pipe, ((const struct sockaddr_un *)(const void *)&a->ss)->sun_path, on_connect);
+	else
+		r = uv_tcp_connect(&p->connect, &p->conn.tcp, (const struct sockaddr *)&a->ss, on_connect);
+	if (r == 0)
+		p->open++;
+	else
+		decide(p, TG_PROBE_REFUSED);
+}
+
+bool tg_probe_start(uv_loop_t *loop, struct tg_worker *w, void (*done)(struct tg_worker *w, enum tg_probe_result r, void *arg), void *arg)
+{
+	struct probe *p = calloc(1, sizeof *p);
+	if (!p)
 		return false;
-	const struct tg_sockaddr *a = atomic_load(&w->addr);
-	int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	uint64_t until = uv_hrtime() / 1000000u + (uint64_t)timeout_ms;
-	int status = connected(fd, a, until) ? exchange(fd, w, until) : 0;
-	close(fd);
-	return status >= 200 && (status < 500 || status == 501);
+	p->worker = tg_worker_get(w);
+	p->loop = loop;
+	p->done = done;
+	p->arg = arg;
+	p->open = 1; /* the timer */
+	p->next = all;
+	p->pprev = &all;
+	if (all)
+		all->pprev = &p->next;
+	all = p;
+	tg_buf_init(&p->request, 128u << 10);
+	uv_timer_init(loop, &p->timer);
+	p->timer.data = p;
+	uv_update_time(loop);
+	uv_timer_start(&p->timer, on_timer, TG_PROBE_MS, 0);
+	begin(p);
+	return true;
+}
+
+void tg_probe_cancel_all(void)
+{
+	for (struct probe *p = all; p; p = p->next)
+		decide(p, TG_PROBE_SILENT);
 }

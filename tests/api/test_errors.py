@@ -317,7 +317,7 @@ def test_slow_worker(c, g, w):
         start = time.monotonic()
         r = c.post("/v1/chat/completions", json={**CHAT, "model": "slow"})
         took = time.monotonic() - start
-        checked(r, 504, "GATEWAY_TIMEOUT", otype="server_error", ocode="gateway_timeout")
+        checked(r, 504, "GATEWAY_TIMEOUT", otype="server_error", ocode="first_byte_timeout")
         assert 0.25 < took < 2
         assert w.last.wait_end(2).client_closed_at is not None
         assert g.record(r)["reason"] == "first_byte_timeout"

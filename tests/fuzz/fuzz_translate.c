@@ -27,7 +27,7 @@ static void check_chat(const json_t *j)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	static const struct tg_infer_meta meta = { "m", 1, 2, 3, 4 };
+	static const struct tg_infer_meta meta = { .model = "m", .duration_us = 1, .lb_latency_us = 2, .worker_id = 3, .worker_pid = 4, .queue_at_dispatch = 5 };
 	if (!n)
 		return 0;
 	char *copy = malloc(n);

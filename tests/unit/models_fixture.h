@@ -1,6 +1,6 @@
 #pragma once
 /* One model with equal workers, made by the program's own configuration and registry. For tests of choosing and queueing; nothing is ever sent. */
-#include "pool/model.h"
+#include "pool/health.h"
 #include <stdio.h>
 
 struct fixture {
@@ -42,6 +42,17 @@ static inline void fixture_free(struct fixture *f)
 static inline int fixture_in_use(const struct fixture *f, unsigned worker)
 {
 	return atomic_load(&f->m->workers[worker]->in_use);
+}
+
+/* Nobody answers there; it answers again. */
+static inline void fixture_down(struct tg_model *m, struct tg_worker *w)
+{
+	(void)tg_health_fault(m, w, TG_FAULT_UNREACHABLE, "a test", false, 1000);
+}
+static inline void fixture_up(struct tg_worker *w)
+{
+	(void)tg_health_good(w, false, 1000);
+	atomic_store(&w->ramp_ms, 0);
 }
 
 /* As the corridor does when a request is over. */

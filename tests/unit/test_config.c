@@ -280,8 +280,18 @@ static void test_mistakes(void **state)
 		{ false, "[[model]]\nname = \"a\"\nurls = [\"https://a\"]\n", "tollgate.toml:3:1: [[model]] urls: entry 1 (\"https://a\"): https to workers is not built yet" },
 		{ false, "[[model]]\nname = \"a\"\nurls = [\"http://a\", \"http://a\"]\n", "tollgate.toml:3:1: [[model]] urls: \"http://a\" is given twice" },
 		{ true, "protocol = \"grpc\"\n", "tollgate.toml:4:1: [[model]] protocol: must be one of \"openai\", \"infer\"" },
-		{ true, "command = [\"x\"]\n", "tollgate.toml:4:1: [[model]] command: starting workers is not built yet: name running ones by urls, or start one with `tollgate run" },
-		{ true, "workers = 2\n", "tollgate.toml:4:1: [[model]] workers: starting workers is not built yet" },
+		{ true, "command = [\"x\", \"{port}\"]\n", "tollgate.toml:1:1: [[model]] a: urls and command exclude each other" },
+		{ true, "workers = 2\n", "tollgate.toml:1:1: [[model]] a: workers and env are of workers that command starts" },
+		{ true, "env = [\"A=1\"]\n", "tollgate.toml:1:1: [[model]] a: workers and env are of workers that command starts" },
+		{ true, "env = [\"A\"]\n", "tollgate.toml:4:1: [[model]] env: entry 1 (\"A\"): must be NAME=value" },
+		{ true, "env = [\"1A=x\"]\n", "tollgate.toml:4:1: [[model]] env: entry 1 (\"1A=x\"): must be NAME=value" },
+		{ true, "workers = 65\n", "tollgate.toml:4:1: [[model]] workers: must be from 0 to 64, not 65" },
+		{ true, "affinity = \"ip\"\n", "tollgate.toml:4:1: [[model]] affinity: must be one of \"session\", \"key\", \"off\"" },
+		{ false, "[[model]]\nname = \"a\"\ncommand = [\"x\"]\n", "tollgate.toml:1:1: [[model]] a: neither command nor env holds {port} or {socket}" },
+		{ false, "[[model]]\nname = \"a\"\ncommand = [\"x\", \"{port}\", \"{socket}\"]\n", "tollgate.toml:1:1: [[model]] a: command and env hold both {port} and {socket}" },
+		{ false, "[[model]]\nname = \"a\"\ncommand = [\"x\", \"{port}\", \"{file}\"]\n", "tollgate.toml:1:1: [[model]] a: the command holds {file}, and file is not set" },
+		{ false, "[[model]]\nname = \"a\"\ncommand = [\"\", \"{port}\"]\n", "tollgate.toml:1:1: [[model]] a: command begins with an empty string" },
+		{ false, "[[model]]\nname = \"a\"\ncommand = \"x {port}\"\n", "tollgate.toml:3:1: [[model]] command: must be a list of strings" },
 		{ true, "slot = 2\n", "tollgate.toml:4:1: [[model]] unknown key \"slot\"; did you mean \"slots\"?" },
 		{ true, "connect_ms = 0\n", "tollgate.toml:4:1: [[model]] connect_ms: must be from 1 to 3600000, not 0" },
 		/* from the parser */
@@ -502,6 +512,62 @@ static char *text_of(void (*print)(FILE *))
 	return text;
 }
 
+/* Models whose workers are started: what the braces, counts and defaults come to. */
+static void test_started(void **state)
+{
+	static const char two[] = "[[model]]\nname = \"a\"\ncommand = [\"x\", \"x\", \"\", \"a b\\n\", \"{port}\"]\nenv = [\"A=1 2\", \"B=\"]\nworkers = 3\nfile = \"models/a.gguf\"\nfetch = \"get it\"\n"
+				  "[[model]]\nname = \"b\"\nprotocol = \"infer\"\ncommand = [\"y\"]\nenv = [\"LISTEN={socket}\"]\n"
+				  "[[model]]\nname = \"c\"\ncommand = [\"z\", \"{port}\"]\nslots = 0\nworkers = 0\n";
+	(void)state;
+	struct tg_config *c = load_toml(two);
+	const struct tg_model_conf *a = &c->models[0], *b = &c->models[1];
+	assert_int_equal(a->command.n, 5);
+	assert_string_equal(a->command.v[1], "x"); /* arguments may repeat, be empty, hold spaces and line ends */
+	assert_string_equal(a->command.v[2], "");
+	assert_string_equal(a->command.v[3], "a b\n");
+	assert_int_equal(a->env.n, 2);
+	assert_int_equal(a->workers, 3);
+	assert_int_equal(a->slots, 4);
+	assert_string_equal(a->file, "models/a.gguf");
+	assert_string_equal(a->fetch, "get it");
+	assert_int_equal(a->start_ms, 300000);
+	assert_int_equal(a->stop_ms, 10000);
+	assert_int_equal(a->affinity, TG_AFFINITY_SESSION);
+	assert_int_equal(b->slots, 1);
+	assert_int_equal(b->workers, 1);
+	assert_true(tg_model_says(b, "{socket}") && !tg_model_says(b, "{port}"));
+	assert_int_equal(c->models[2].slots, 0); /* said so */
+	assert_int_equal(c->models[2].workers, 0);
+	tg_config_free(c);
+
+	/* --workers NAME=N replaces the file's; for models that start theirs only. */
+	static const struct {
+		struct tg_worker_count count;
+		const char *error; /* NULL: taken */
+	} rows[] = {
+		{ { TG_S("a"), 64 }, NULL },
+		{ { TG_S("b"), 0 }, NULL },
+		{ { TG_S("nope"), 1 }, "--workers nope=1: there is no such model in the configuration" },
+		{ { TG_S("u"), 2 }, "--workers u=2: that model has urls" },
+	};
+	char text[2048];
+	snprintf(text, sizeof text, "%s[[model]]\nname = \"u\"\nurls = [\"http://a\"]\n", two);
+	put("tollgate.toml", text, 0600);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct tg_err err = { "" };
+		struct tg_config_source src = { .workers = &rows[i].count, .nworkers = 1 };
+		c = tg_config_load(&src, &err, NULL, NULL);
+		if (rows[i].error) {
+			assert_null(c);
+			assert_int_equal(strncmp(err.text, rows[i].error, strlen(rows[i].error)), 0);
+			continue;
+		}
+		assert_non_null(c);
+		assert_int_equal(c->models[i].workers, rows[i].count.n);
+		tg_config_free(c);
+	}
+}
+
 /* The sample loads as it is; and with every option's # taken away, where it must mean the defaults. */
 static void test_sample(void **state)
 {
@@ -633,7 +699,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, enter)
 	const struct CMUnitTest tests[] = {
 		T(test_defaults), T(test_precedence), T(test_documents_names), T(test_load_balancer), T(test_mistakes), T(test_files), T(test_bad_variables),
-		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions),
+		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_started), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	enter(NULL);

@@ -1,5 +1,6 @@
 /* /metrics: the text keeps to the exposition format whatever was counted, adds up over the loops, and cannot be made to grow by callers. */
 #include "gate/metrics.h"
+#include "pool/worker.h"
 #include "base/clock.h"
 #include <pthread.h>
 #include <regex.h>
@@ -18,8 +19,11 @@ static const struct tg_route *route(const char *handler)
 	return NULL;
 }
 
-static const char *const models[] = { "gemma3", "a\"b\\c\nd" };
-static const struct tg_metrics_worker workers[] = { { "gemma3", "http://10.0.0.5:8000", 1, 3 }, { "gemma3", "unix:/w.sock", 0, 0 } };
+static const struct tg_metrics_model models[] = { { "gemma3", 4 }, { "a\"b\\c\nd", 0 } };
+static const struct tg_metrics_worker workers[] = {
+	{ .model = "gemma3", .worker = "http://10.0.0.5:8000", .state = TG_WORKER_UP, .in_use = 3, .successes = 41, .errors = 2, .ejections = 1 },
+	{ .model = "gemma3", .worker = "unix:/w.sock", .state = TG_WORKER_FAILED, .started = true, .restarts = 5, .cpu_us = 1500000, .rss_bytes = 4096 },
+};
 
 static char *scrape(struct tg_metrics_shard *const *s, unsigned n)
 {
@@ -118,6 +122,17 @@ static void empty(void **state)
 	has(t, "tollgate_worker_up{model=\"gemma3\",worker=\"http://10.0.0.5:8000\"} 1");
 	has(t, "tollgate_worker_up{model=\"gemma3\",worker=\"unix:/w.sock\"} 0");
 	has(t, "tollgate_worker_slots_in_use{model=\"gemma3\",worker=\"http://10.0.0.5:8000\"} 3");
+	has(t, "tollgate_worker_state{model=\"gemma3\",worker=\"http://10.0.0.5:8000\",state=\"up\"} 1");
+	has(t, "tollgate_worker_state{model=\"gemma3\",worker=\"http://10.0.0.5:8000\",state=\"failed\"} 0");
+	has(t, "tollgate_worker_state{model=\"gemma3\",worker=\"unix:/w.sock\",state=\"failed\"} 1");
+	has(t, "tollgate_worker_requests_total{model=\"gemma3\",worker=\"http://10.0.0.5:8000\",outcome=\"ok\"} 41");
+	has(t, "tollgate_worker_requests_total{model=\"gemma3\",worker=\"http://10.0.0.5:8000\",outcome=\"error\"} 2");
+	has(t, "tollgate_worker_ejections_total{model=\"gemma3\",worker=\"http://10.0.0.5:8000\"} 1");
+	has(t, "tollgate_worker_restarts_total{model=\"gemma3\",worker=\"unix:/w.sock\"} 5");
+	has(t, "tollgate_worker_cpu_seconds{model=\"gemma3\",worker=\"unix:/w.sock\"} 1.5");
+	has(t, "tollgate_worker_resident_memory_bytes{model=\"gemma3\",worker=\"unix:/w.sock\"} 4096");
+	assert_null(strstr(t, "tollgate_worker_restarts_total{model=\"gemma3\",worker=\"http")); /* not ours: nobody knows */
+	has(t, "tollgate_queue_length{model=\"gemma3\"} 4");
 	assert_null(strstr(t, "_bucket"));
 	free(t);
 	tg_metrics_shard_free(s);

@@ -63,7 +63,7 @@ static void test_urls(void **state)
 		struct tg_config *c = config("m", URLS(rows[i].url), rows[i].key);
 		struct tg_models ms = build(c, NULL);
 		struct tg_worker *w = ms.v[0].workers[0];
-		assert_string_equal(w->url, rows[i].url);
+		assert_string_equal(w->identity, rows[i].url);
 		assert_string_equal(w->name, "m/0");
 		assert_string_equal(w->base, rows[i].base);
 		assert_true(tg_slice_eq((struct tg_slice){ w->fixed, w->fixed_len }, tg_slice_cstr(rows[i].fixed)));
@@ -74,10 +74,12 @@ static void test_urls(void **state)
 			assert_null(w->host);
 			assert_int_equal(a->ss.ss_family, AF_UNIX);
 			assert_string_equal(((struct sockaddr_un *)&a->ss)->sun_path, "/run/worker.sock");
-			assert_true(tg_worker_resolve(w)); /* nothing to look up */
+			assert_false(tg_worker_named(w)); /* nothing to look up */
 		} else {
-			assert_string_equal(w->host, rows[i].host);
 			assert_string_equal(w->port, rows[i].port);
+			assert_int_equal(tg_worker_named(w), !rows[i].ip);
+			if (!rows[i].ip)
+				assert_string_equal(w->host, rows[i].host);
 			char text[INET6_ADDRSTRLEN] = "";
 			if (a && a->ss.ss_family == AF_INET6)
 				inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&a->ss)->sin6_addr, text, sizeof text);
@@ -89,7 +91,7 @@ static void test_urls(void **state)
 				char number[8];
 				snprintf(number, sizeof number, "%u", ntohs(port));
 				assert_string_equal(number, rows[i].port);
-				assert_true(tg_worker_resolve(w)); /* the same address: nothing is kept twice */
+				tg_worker_set_addr(w, (struct sockaddr *)&a->ss, a->len); /* the same address: nothing is kept twice */
 				assert_ptr_equal(atomic_load(&w->addr), a);
 				assert_ptr_equal(w->seen, a);
 				assert_null(a->next);
@@ -215,7 +217,7 @@ static void test_take_over(void **state)
 		tg_config_free(c1);
 		for (int k = 0; k < 3; k++) {
 			assert_int_equal(was[k]->refs, kept[k] ? 2 : 1);
-			assert_non_null(was[k]->url);
+			assert_non_null(was[k]->identity);
 			tg_worker_put(was[k]);
 		}
 		tg_queue_put(q);

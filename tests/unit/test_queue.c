@@ -74,7 +74,7 @@ static void test_order_and_bound(void **state)
 		assert_int_equal(g[i].w.state, i < 5 ? TG_WAIT_QUEUED : TG_WAIT_NONE);
 	}
 	assert_int_equal(tg_queue_length(f.m->queue), 5);
-	tg_model_pump(f.m); /* nothing is free: nothing happens */
+	tg_queue_pump(f.m->queue); /* nothing is free: nothing happens */
 	turn(&l);
 	assert_int_equal(order, 0);
 	for (unsigned i = 0; i < 5; i++) {
@@ -154,7 +154,7 @@ static void test_grant_in_flight(void **state)
 	tg_model_release(f.m, w);
 	assert_false(tg_queue_leave(&g.w)); /* too late: the slot is ours, and we shall be told */
 	assert_int_equal(fixture_in_use(&f, 0), 1);
-	tg_model_pump(f.m);
+	tg_queue_pump(f.m->queue);
 	turn(&l);
 	assert_int_equal(g.times, 1);
 	tg_model_release(f.m, w);
@@ -182,8 +182,8 @@ static void test_got_and_down(void **state)
 	assert_int_equal(tg_queue_length(f.m->queue), 0);
 	tg_model_release(f.m, g.w.worker);
 	/* All down: the first gets the trial of one, the second of the other, the third is told. */
-	tg_worker_down(f.m->workers[0], "a test");
-	tg_worker_down(f.m->workers[1], "a test");
+	fixture_down(f.m, f.m->workers[0]);
+	fixture_down(f.m, f.m->workers[1]);
 	assert_int_equal(tg_queue_wait(f.m, &g.w), TG_ENQUEUE_GOT);
 	assert_true(g.w.trial);
 	assert_int_equal(tg_queue_wait(f.m, &h.w), TG_ENQUEUE_GOT);
@@ -209,22 +209,22 @@ static void test_pump(void **state)
 	fixture_make(&f, 2, 2, 8);
 	assert_true(tg_loop_init(&l, 0));
 	struct tg_worker **w = f.m->workers;
-	tg_worker_down(w[1], "a test");
+	fixture_down(f.m, w[1]);
 	assert_ptr_equal(take(f.m), w[0]);
 	assert_ptr_equal(take(f.m), w[0]);
 	for (unsigned i = 0; i < 4; i++) {
 		guest_make(&g[i], &l, &order);
 		assert_int_equal(tg_queue_wait(f.m, &g[i].w), TG_ENQUEUE_WAITING);
 	}
-	tg_worker_up(w[1]); /* a worker comes up with two slots: two are served at once */
-	tg_model_pump(f.m);
+	fixture_up(w[1]); /* a worker comes up with two slots: two are served at once */
+	tg_queue_pump(f.m->queue);
 	turn(&l);
 	assert_int_equal(order, 2);
 	assert_ptr_equal(g[0].w.worker, w[1]);
 	assert_ptr_equal(g[1].w.worker, w[1]);
 	/* The worker dies with its last request: who waits is given the trial, one at a time. */
-	tg_worker_down(w[1], "a test");
-	tg_worker_down(w[0], "a test");
+	fixture_down(f.m, w[1]);
+	fixture_down(f.m, w[0]);
 	tg_model_release(f.m, w[0]);
 	turn(&l);
 	assert_int_equal(g[2].times, 1);
@@ -331,7 +331,7 @@ static void test_same_worker_more_slots(void **state)
 		guest_make(&young[i], &l, &order);
 		assert_int_equal(tg_queue_wait(m, &young[i].w), TG_ENQUEUE_WAITING);
 	}
-	tg_model_pump(m);
+	tg_queue_pump(m->queue);
 	turn(&l);
 	assert_int_equal(order, 0);
 	tg_model_release(f.m, w);

@@ -130,7 +130,7 @@ static void test_inference_to_chat(void **state)
 static void test_answers(void **state)
 {
 	(void)state;
-	static const struct tg_infer_meta meta = { "qwen \"3\"", 1234567, 87, 3, 2 };
+	static const struct tg_infer_meta meta = { .model = "qwen \"3\"", .duration_us = 1234567, .lb_latency_us = 87, .worker_id = 3, .queue_at_dispatch = 2 };
 #define INFER(response, usage) \
 	"{\"response\":" response ",\"gpu_id_of_model_worker\":null,\"model_name_processed\":\"qwen \\\"3\\\"\",\"duration_seconds\":1.235," \
 	"\"api_worker_pid\":null,\"load_balancer_worker_id\":3,\"lb_latency_ms\":0.087,\"lb_queue_at_dispatch\":2,\"usage\":" usage "}"

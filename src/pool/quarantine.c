@@ -1,0 +1,132 @@
+/*
+ * The list of suspects (see quarantine.h), under a mutex that nobody meets while the list is empty: a linear list of a few hundred entries, since it is looked at only
+ * in bad times.
+ *
+ * A death and the broken-off requests come in any order: the loop sees the connection close, the control thread the process end. So a suspect remembers its worker for a
+ * while, and a worker's death remembers its time.
+ */
+#include "pool/quarantine.h"
+#include <stdlib.h>
+
+struct suspect {
+	uint64_t print;
+	unsigned kills;
+	unsigned worker;     /* id of the one that broke it off and is not known to have died; 0: none */
+	uint64_t broken_ms;  /* when */
+	uint64_t until_ms;   /* forgotten then */
+};
+
+struct death {
+	unsigned worker;
+	uint64_t at_ms;
+};
+
+struct tg_quarantine {
+	uv_mutex_t lock;
+	_Atomic unsigned n;
+	struct suspect list[TG_QUARANTINE_MAX];
+	struct death deaths[TG_WORKERS_MAX];
+	unsigned next_death;
+};
+
+struct tg_quarantine *tg_quarantine_new(void)
+{
+	struct tg_quarantine *q = calloc(1, sizeof *q);
+	if (!q)
+		return NULL;
+	if (uv_mutex_init(&q->lock) != 0) {
+		free(q);
+		return NULL;
+	}
+	return q;
+}
+
+void tg_quarantine_free(struct tg_quarantine *q)
+{
+	if (!q)
+		return;
+	uv_mutex_destroy(&q->lock);
+	free(q);
+}
+
+bool tg_quarantine_empty(const struct tg_quarantine *q)
+{
+	return atomic_load_explicit(&q->n, memory_order_relaxed) == 0;
+}
+
+static void drop(struct tg_quarantine *q, unsigned i)
+{
+	q->list[i] = q->list[q->n - 1];
+	q->n--;
+}
+
+/* The entry, a fresh one where there is none; under the lock. */
+static struct suspect *entry(struct tg_quarantine *q, uint64_t print, uint64_t now_ms)
+{
+	unsigned oldest = 0;
+	for (unsigned i = 0; i < q->n;) {
+		if (q->list[i].until_ms <= now_ms) {
+			drop(q, i);
+			continue;
+		}
+		if (q->list[i].print == print)
+			return &q->list[i];
+		i++;
+	}
+	for (unsigned i = 1; i < q->n; i++)
+		if (q->list[i].until_ms < q->list[oldest].until_ms)
+			oldest = i;
+	if (q->n == TG_QUARANTINE_MAX)
+		drop(q, oldest);
+	struct suspect *s = &q->list[q->n++];
+	*s = (struct suspect){ .print = print };
+	return s;
+}
+
+void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct tg_worker *w, uint64_t now_ms)
+{
+	uv_mutex_lock(&q->lock);
+	struct suspect *s = entry(q, print, now_ms);
+	bool dead = false;
+	for (unsigned i = 0; i < TG_WORKERS_MAX; i++)
+		dead |= q->deaths[i].worker == w->id && now_ms - q->deaths[i].at_ms < TG_DEATH_MS;
+	s->until_ms = now_ms + TG_QUARANTINE_MS;
+	s->broken_ms = now_ms;
+	s->worker = dead ? 0 : w->id;
+	s->kills += dead;
+	uv_mutex_unlock(&q->lock);
+}
+
+void tg_quarantine_death(struct tg_quarantine *q, const struct tg_worker *w, uint64_t now_ms)
+{
+	uv_mutex_lock(&q->lock);
+	q->deaths[q->next_death++ % TG_WORKERS_MAX] = (struct death){ w->id, now_ms };
+	for (unsigned i = 0; i < q->n; i++)
+		if (q->list[i].worker == w->id && now_ms - q->list[i].broken_ms < TG_DEATH_MS) {
+			q->list[i].worker = 0;
+			q->list[i].kills++;
+		}
+	uv_mutex_unlock(&q->lock);
+}
+
+unsigned tg_quarantine_left(struct tg_quarantine *q, uint64_t print, uint64_t now_ms)
+{
+	unsigned left = 0;
+	uv_mutex_lock(&q->lock);
+	for (unsigned i = 0; i < q->n; i++)
+		if (q->list[i].print == print && q->list[i].kills >= TG_QUARANTINE_KILLS && q->list[i].until_ms > now_ms)
+			left = (unsigned)((q->list[i].until_ms - now_ms) / 1000 + 1);
+	uv_mutex_unlock(&q->lock);
+	return left;
+}
+
+void tg_quarantine_clear(struct tg_quarantine *q, uint64_t print)
+{
+	uv_mutex_lock(&q->lock);
+	for (unsigned i = 0; i < q->n; i++)
+		if (q->list[i].print == print) {
+			drop(q, i);
+			break;
+		}
+	uv_mutex_unlock(&q->lock);
+}
