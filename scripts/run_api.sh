@@ -26,6 +26,7 @@ for word; do
 	-[0-9]*) usage "$word: a number of workers cannot be negative" ;;
 	*[!0-9]* | '')
 		[ -z "$action" ] || usage "$word: there is an action already, $action"
+		[ -n "$word" ] || usage "an empty word"
 		action=$word
 		;;
 	*)

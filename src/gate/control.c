@@ -35,7 +35,7 @@ struct control {
 	uv_thread_t *threads;
 	unsigned nthreads;
 	int exit_code;
-	bool stopping, cut, open, ending; /* open: the loops run; ending: they have ended, the workers are ending */
+	bool stopping, hurry, cut, open, ending, over, looking_up; /* hurry: it was asked for twice; open: the loops run; ending: they have ended; over: the workers too; looking_up: with names being looked up */
 	/* the key file as last seen */
 	struct tg_keyfile keyfile;
 	bool keyfile_usable;
@@ -256,10 +256,17 @@ static void close_handle(uv_handle_t *h, void *arg)
 static void workers_ended(void *ctx)
 {
 	struct control *c = ctx;
+	if (c->over)
+		return;
+	c->over = true;
 	if (c->conf->stopping)
 		c->conf->stopping(c->conf->ctx);
 	block_signals(true);
-	uv_walk(&c->gate.control, close_handle, NULL);
+	c->looking_up = tg_resolve_pending() > 0;
+	if (c->looking_up)
+		uv_stop(&c->gate.control); /* a resolver that does not answer is not waited for, and cannot be called back: the process ends under it */
+	else
+		uv_walk(&c->gate.control, close_handle, NULL);
 }
 
 static void on_workers_deadline(uv_timer_t *t)
@@ -282,6 +289,8 @@ static void all_ended(struct control *c)
 			longest = cfg->models[i].stop_ms;
 	uv_timer_start(&c->deadline, on_workers_deadline, longest + CUT_GRACE_MS, 0);
 	tg_watch_stop(&c->watch, workers_ended, c);
+	if (c->hurry)
+		tg_watch_stop(&c->watch, workers_ended, c);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -308,6 +317,7 @@ void tg_control_end(struct tg_gate *g, int code)
 		return;
 	}
 	if (c->stopping) { /* asked twice: at once */
+		c->hurry = true;
 		uv_timer_start(&c->deadline, on_deadline, 0, 0);
 		return;
 	}
@@ -586,13 +596,12 @@ int tg_control_main(const struct tg_control_conf *conf)
 			conf->started(&c.gate, conf->ctx);
 	}
 	uv_run(&c.gate.control, UV_RUN_DEFAULT);
-	bool looking_up = tg_resolve_pending() > 0;
-	if (!looking_up)
+	if (!c.looking_up)
 		cleanup(&c);
 	tg_log(TG_LOG_F_INFO, "gate.ended", "i:code", (int64_t)c.exit_code, NULL);
 	tg_log_close();
 	tg_output_close();
-	if (looking_up)
-		_exit(c.exit_code); /* a resolver that does not answer is not waited for */
+	if (c.looking_up)
+		_exit(c.exit_code);
 	return c.exit_code;
 }

@@ -143,7 +143,9 @@ static bool connect_worker(struct tg_exchange *x, bool fresh)
 /* The request has lost its worker and no answer has begun. */
 static enum tried try_again(struct tg_exchange *x)
 {
-	while (x->sends < SENDS_MAX && x->retries < RETRIES_MAX) {
+	/* The very same one, sent many times at once, must not have two workers each. */
+	bool poisonous = x->print && tg_quarantine_left(x->gl->gate->quarantine, x->print, tg_loop_ms(x->gl->loop)) > 0;
+	while (!poisonous && x->sends < SENDS_MAX && x->retries < RETRIES_MAX) {
 		enum tg_pick p = tg_model_pick(x->model, x->failed, &x->worker, &x->trial);
 		if (p == TG_PICK_DOWN)
 			break;

@@ -16,8 +16,6 @@ void tg_outcome_begun(struct tg_exchange *x)
 	x->judged = true;
 	bool back = tg_health_good(x->worker, x->trial, now_ms(x));
 	x->trial = false;
-	if (x->print)
-		tg_quarantine_clear(x->gl->gate->quarantine, x->print);
 	if (back)
 		tg_queue_pump(x->model->queue); /* whoever waits need not wait for this answer's end */
 }

@@ -29,7 +29,8 @@ static enum tg_step unknown_model(struct tg_exchange *x, struct tg_slice name)
 	struct tg_buf b;
 	tg_buf_init(&b, 8192);
 	tg_buf_fmt(&b, "The model `%.*s` does not exist or you do not have access to it.", (int)(name.n < 100 ? name.n : 100), name.p);
-	if (x->principal->perms & TG_PERM_read_models) {
+	/* 001's callers, who may have no key at all, are told what there is (C-27); elsewhere only those who may list the models. */
+	if (x->family == TG_FAM_INFER || (x->principal->perms & TG_PERM_read_models)) {
 		tg_buf_lit(&b, " Known models: ");
 		tg_models_list(&x->snap->models, &b);
 		tg_buf_char(&b, '.');

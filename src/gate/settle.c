@@ -14,6 +14,8 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 	if (x->worker && x->trial)
 		tg_health_untried(x->worker);
 	x->trial = false;
+	if (x->print && x->done && !x->partial && !x->failed_it)
+		tg_quarantine_clear(x->gl->gate->quarantine, x->print); /* it was answered: whatever ended a worker, it was not this */
 	if (x->sse) {
 		tg_metrics_gauge(x->gl->metrics, TG_GAUGE_STREAMS, -1);
 		/* A stream cut short never told its usage: each event carried about one token. */

@@ -97,6 +97,13 @@ static bool come_up(struct tg_worker *w, uint64_t now_ms)
 	return true;
 }
 
+/* A started worker that is not reached has most likely ended: the supervisor is to look. True: it was up. */
+static bool doubt(struct tg_worker *w)
+{
+	int up = TG_WORKER_UP;
+	return atomic_compare_exchange_strong(&w->state, &up, TG_WORKER_STARTING);
+}
+
 /* Only a process that is there can be down or up: what the supervisor says of it stands. */
 static bool is_there(const struct tg_worker *w)
 {
@@ -133,8 +140,7 @@ bool tg_health_fault(struct tg_model *m, struct tg_worker *w, enum tg_fault f, c
 	if (!is_there(w)) {
 		/* being started, or given up */
 	} else if (w->started && (f == TG_FAULT_UNREACHABLE || f == TG_FAULT_DROPPED)) {
-		int up = TG_WORKER_UP;
-		out = atomic_compare_exchange_strong(&w->state, &up, TG_WORKER_STARTING);
+		out = doubt(w);
 	} else if (f == TG_FAULT_UNREACHABLE) {
 		atomic_store(&w->half_open, false);
 		out = go_down(w, why);
@@ -171,6 +177,8 @@ bool tg_health_probed(struct tg_worker *w, enum tg_probe_result r, uint64_t now_
 		return atomic_load(&w->half_open);
 	}
 	atomic_store(&w->half_open, false);
+	if (w->started && r == TG_PROBE_REFUSED && doubt(w))
+		return false;
 	/* Real requests know better. A worker of one thread cannot answer while it works, so its silence then counts only where requests have failed too; and a
 	 * health check may complain (of full slots, say) while all that is asked is answered. */
 	struct tally t = { 0 };

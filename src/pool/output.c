@@ -115,13 +115,18 @@ static void say_dropped(struct tg_output *o, int pid)
 	write_line(o, pid, (struct tg_slice){ text, (size_t)n });
 }
 
-bool tg_output_feed(struct tg_output *o, int pid, const char *p, size_t n, uint64_t now_ms)
+void tg_output_tick(struct tg_output *o, int pid, uint64_t now_ms)
 {
 	if (now_ms / 1000 != o->second) {
 		o->second = now_ms / 1000;
 		o->logged = o->read = 0;
 		say_dropped(o, pid);
 	}
+}
+
+bool tg_output_feed(struct tg_output *o, int pid, const char *p, size_t n, uint64_t now_ms)
+{
+	tg_output_tick(o, pid, now_ms);
 	o->read += n;
 	if (!o->line && !(o->line = malloc(TG_OUTPUT_LINE_MAX)))
 		return true;

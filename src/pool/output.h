@@ -25,6 +25,7 @@ bool tg_output_init(struct tg_output *o, const char *model, const char *worker);
 void tg_output_free(struct tg_output *o);
 /* False: it has written so much this second (TG_OUTPUT_READ_MAX) that nothing more should be read before the next. */
 bool tg_output_feed(struct tg_output *o, int pid, const char *p, size_t n, uint64_t now_ms);
+void tg_output_tick(struct tg_output *o, int pid, uint64_t now_ms); /* now and then: says what was left out */
 void tg_output_end(struct tg_output *o, int pid); /* an incomplete last line is one too */
 /* The last `lines` lines, appended to out. */
 void tg_output_tail(struct tg_output *o, unsigned lines, struct tg_buf *out);

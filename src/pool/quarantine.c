@@ -8,11 +8,17 @@
 #include "pool/quarantine.h"
 #include <stdlib.h>
 
+struct broken_off {
+	unsigned worker; /* id; 0: none */
+	bool counts;     /* already: a started worker */
+	uint64_t at_ms;
+};
+
 struct suspect {
 	uint64_t print;
 	unsigned kills;
-	unsigned worker;     /* id of the one that broke it off and is not known to have died; 0: none */
-	uint64_t broken_ms;  /* when */
+	/* By whom, as far as those are not known to have died: a request may have met both before the first death is told. */
+	struct broken_off by[TG_QUARANTINE_KILLS];
 	uint64_t until_ms;   /* forgotten then */
 };
 
@@ -91,9 +97,13 @@ void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct
 	for (unsigned i = 0; i < TG_WORKERS_MAX; i++)
 		dead |= q->deaths[i].worker == w->id && now_ms - q->deaths[i].at_ms < TG_DEATH_MS;
 	s->until_ms = now_ms + TG_QUARANTINE_MS;
-	s->broken_ms = now_ms;
-	s->worker = dead ? 0 : w->id;
 	s->kills += dead;
+	unsigned at = 0;
+	for (unsigned i = 1; i < TG_QUARANTINE_KILLS; i++)
+		if (s->by[i].at_ms < s->by[at].at_ms)
+			at = i;
+	if (!dead)
+		s->by[at] = (struct broken_off){ w->id, w->started != NULL, now_ms };
 	uv_mutex_unlock(&q->lock);
 }
 
@@ -102,11 +112,32 @@ void tg_quarantine_death(struct tg_quarantine *q, const struct tg_worker *w, uin
 	uv_mutex_lock(&q->lock);
 	q->deaths[q->next_death++ % TG_WORKERS_MAX] = (struct death){ w->id, now_ms };
 	for (unsigned i = 0; i < q->n; i++)
-		if (q->list[i].worker == w->id && now_ms - q->list[i].broken_ms < TG_DEATH_MS) {
-			q->list[i].worker = 0;
-			q->list[i].kills++;
+		for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++) {
+			struct broken_off *b = &q->list[i].by[k];
+			if (b->worker == w->id && now_ms - b->at_ms < TG_DEATH_MS) {
+				*b = (struct broken_off){ 0 };
+				q->list[i].kills++;
+			}
 		}
 	uv_mutex_unlock(&q->lock);
+}
+
+void tg_quarantine_absolve(struct tg_quarantine *q, const struct tg_worker *w)
+{
+	uv_mutex_lock(&q->lock);
+	for (unsigned i = 0; i < q->n; i++)
+		for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++)
+			if (q->list[i].by[k].worker == w->id)
+				q->list[i].by[k] = (struct broken_off){ 0 };
+	uv_mutex_unlock(&q->lock);
+}
+
+static unsigned kills_of(const struct suspect *s, uint64_t now_ms)
+{
+	unsigned n = s->kills;
+	for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++)
+		n += s->by[k].counts && now_ms - s->by[k].at_ms < TG_DEATH_MS;
+	return n;
 }
 
 unsigned tg_quarantine_left(struct tg_quarantine *q, uint64_t print, uint64_t now_ms)
@@ -114,7 +145,7 @@ unsigned tg_quarantine_left(struct tg_quarantine *q, uint64_t print, uint64_t no
 	unsigned left = 0;
 	uv_mutex_lock(&q->lock);
 	for (unsigned i = 0; i < q->n; i++)
-		if (q->list[i].print == print && q->list[i].kills >= TG_QUARANTINE_KILLS && q->list[i].until_ms > now_ms)
+		if (q->list[i].print == print && q->list[i].until_ms > now_ms && kills_of(&q->list[i], now_ms) >= TG_QUARANTINE_KILLS)
 			left = (unsigned)((q->list[i].until_ms - now_ms) / 1000 + 1);
 	uv_mutex_unlock(&q->lock);
 	return left;

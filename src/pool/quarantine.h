@@ -15,9 +15,11 @@ struct tg_quarantine *tg_quarantine_new(void);
 void tg_quarantine_free(struct tg_quarantine *q);
 /* Nobody is suspected: the common case, one load. */
 bool tg_quarantine_empty(const struct tg_quarantine *q);
-/* A worker broke off this request. It counts once that worker turns out to have died, before (by up to TG_DEATH_MS) or after. */
+/* A worker broke off this request. It counts once that worker turns out to have died, before (by up to TG_DEATH_MS) or after; with a started worker, whose end is a
+ * matter of milliseconds, until it turns out not to have. */
 #define TG_DEATH_MS 5000
 void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct tg_worker *w, uint64_t now_ms);
+void tg_quarantine_absolve(struct tg_quarantine *q, const struct tg_worker *w); /* it is alive */
 void tg_quarantine_death(struct tg_quarantine *q, const struct tg_worker *w, uint64_t now_ms);
 /* How much longer it is to be refused, in seconds; 0: not at all. */
 unsigned tg_quarantine_left(struct tg_quarantine *q, uint64_t print, uint64_t now_ms);

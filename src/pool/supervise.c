@@ -195,6 +195,7 @@ static void probed(struct tg_worker *w, enum tg_probe_result r, void *arg)
 	} else if (v->phase == RUNNING && v->doubt_ms) {
 		if (r == TG_PROBE_GOOD) {
 			v->doubt_ms = 0;
+			tg_quarantine_absolve(v->s->conf.quarantine, w);
 			if (tg_health_cleared(w))
 				tg_queue_pump(v->queue);
 		} else if (now - v->doubt_ms > DOUBT_MS) {
@@ -535,6 +536,7 @@ void tg_supervisor_retry(struct tg_supervisor *s, const struct tg_model *m)
 void tg_supervisor_look(struct tg_supervisor *s, uint64_t now)
 {
 	for (struct ward *v = s->wards; v; v = v->next) {
+		tg_output_tick(&v->worker->started->output, (int)v->child.pid, now);
 		if (v->phase != RUNNING || v->leaving)
 			continue;
 		int state = atomic_load(&v->worker->state);

@@ -22,13 +22,14 @@ Behaviour (keywords of behave and once; a function(request) -> dict of them may 
     prompt_tokens 7, completion_tokens 5, headers [] (extra (name, value)), body None (bytes: the JSON body, as is), events None (list of bytes: the stream, as is),
     tool_calls None (raw JSON text of the array), model None (the name told; default: what the request named), close False (Connection: close after the answer),
     chunked False (JSON bodies sent chunked, in `chunks` pieces), stop_after None (n: closes after n events or pieces), reset False (that close is a RST),
-    hang_after None (n: falls silent after n events), hang False (never answers), cut_head False (closes in the middle of the head), raw None (bytes sent
+    hang_after None (n: falls silent after n events), die_after None (n: SIGKILLs its process after n events), hang False (never answers), cut_head False (closes in the middle of the head), raw None (bytes sent
     instead of an answer), raw_close True (closes after raw), drop False (closes without a byte), early False (answers before it reads the body),
     read_delay 0 (seconds before it reads the body), read_rate None (bytes a second it reads the body with), done True ([DONE] at a stream's end).
 """
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import threading
@@ -37,7 +38,7 @@ import time
 threading.stack_size(512 * 1024)
 
 DEFAULT = dict(status=200, delay=0, text=None, chunks=4, pace=0, usage=True, prompt_tokens=7, completion_tokens=5, headers=(), body=None, events=None,
-               tool_calls=None, model=None, close=False, chunked=False, stop_after=None, reset=False, hang_after=None, hang=False, cut_head=False, raw=None,
+               tool_calls=None, model=None, close=False, chunked=False, stop_after=None, reset=False, hang_after=None, die_after=None, hang=False, cut_head=False, raw=None,
                raw_close=True, drop=False, early=False, read_delay=0, read_rate=None, done=True, by=None)
 
 
@@ -314,6 +315,8 @@ class Connection:
                 return self.shut(b)
             if b["hang_after"] is not None and i >= b["hang_after"]:
                 self.pause(r, None)
+            if b["die_after"] is not None and i >= b["die_after"]:
+                os.kill(os.getpid(), signal.SIGKILL)
             if b["pace"] and i:
                 self.pause(r, b["pace"])
             if p:
