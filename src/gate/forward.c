@@ -183,20 +183,44 @@ static bool go_on(struct tg_exchange *x)
 	return false;
 }
 
+/* To another worker that is free right now. False: there is none, and nothing has changed. */
+static bool change_worker(struct tg_exchange *x, bool *going)
+{
+	struct tg_worker *other;
+	bool trial;
+	if (x->sends >= SENDS_MAX || tg_model_pick(x->model, x->worker, &other, &trial) != TG_PICK_OK)
+		return false;
+	leave_worker(x);
+	x->worker = other;
+	x->trial = trial;
+	x->retries++;
+	tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
+	*going = connect_worker(x, false) || go_on(x);
+	return true;
+}
+
+/* A kept-alive connection had died: the worker may have closed it because it was idle, which is nobody's fault; or the worker itself has ended, and would be met in the
+ * middle of that on a fresh connection. So another is taken where one is free. (Of a started worker it is known in a moment: that goes the ordinary way.) */
+static bool refresh(struct tg_exchange *x)
+{
+	bool going;
+	x->refreshed = true;
+	tg_quarantine_suspect(x->gl->gate->quarantine, tg_forward_print(x), x->worker, tg_loop_ms(x->gl->loop));
+	if (!x->affinity && change_worker(x, &going))
+		return going;
+	x->retries++;
+	tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
+	tg_upstream_close(x->up);
+	x->up = NULL;
+	return connect_worker(x, true) || go_on(x);
+}
+
 bool tg_forward_retry(struct tg_exchange *x)
 {
 	if (x->head_sent || !x->up_req || x->aborted || (x->up && x->up->in_len))
 		return false;
-	if (x->up && x->up->reused && !x->refreshed) {
-		/* It may just have been idle for too long; or the worker has ended, and this request with it in hand. */
-		tg_quarantine_suspect(x->gl->gate->quarantine, tg_forward_print(x), x->worker, tg_loop_ms(x->gl->loop));
-		x->refreshed = true;
-		x->retries++;
-		tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
-		tg_upstream_close(x->up);
-		x->up = NULL;
-		return connect_worker(x, true) || go_on(x);
-	}
+	if (x->up && x->up->reused && !x->refreshed && !x->worker->started)
+		return refresh(x);
 	tg_outcome_fault(x, TG_FAULT_DROPPED, "it closed the connection without an answer");
 	leave_worker(x);
 	return go_on(x);
@@ -204,16 +228,8 @@ bool tg_forward_retry(struct tg_exchange *x)
 
 bool tg_forward_elsewhere(struct tg_exchange *x)
 {
-	struct tg_worker *other;
-	bool trial;
-	if (x->aborted || x->sends >= SENDS_MAX || tg_model_pick(x->model, x->worker, &other, &trial) != TG_PICK_OK)
-		return false;
-	leave_worker(x);
-	x->worker = other;
-	x->trial = trial;
-	x->retries++;
-	tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
-	return connect_worker(x, false) || go_on(x);
+	bool going;
+	return !x->aborted && change_worker(x, &going) && going;
 }
 
 static void on_connected(struct tg_upconn *u, int error)
