@@ -20,7 +20,7 @@ if [ -n "$server" ]; then
 	LD_LIBRARY_PATH=$(dirname "$server")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 	export LD_LIBRARY_PATH
 	# shellcheck disable=SC2086
-	exec "$server" -m "$file" --alias "$name" --host 127.0.0.1 --port "$port" ${LLAMA_ARGS:--c 4096}
+	exec "$server" -m "$file" --alias "$name" --host 127.0.0.1 --port "$port" ${LLAMA_ARGS:--c 4096 --jinja}
 fi
 if [ -e "$dir/node_modules/node-llama-cpp/package.json" ] && command -v node >/dev/null 2>&1; then
 	exec node "$here/openai_worker.mjs" --model "$file" --name "$name" --modules "$dir" --port "$port"

@@ -69,14 +69,19 @@ static bool worse_than_peers(const struct tg_model *m, const struct tg_worker *w
 	return peers && mine.bad * their_total >= 2 * theirs.bad * my_total;
 }
 
+/* Only from states that requests and probes may judge, each by name: the supervisor's STARTING and FAILED, which may come in this very moment, stand. */
+static bool change(struct tg_worker *w, int from, int to)
+{
+	return atomic_compare_exchange_strong(&w->state, &from, to);
+}
+
 /* True: it was usable until now. */
 static bool go_down(struct tg_worker *w, const char *why)
 {
-	int was = atomic_exchange(&w->state, TG_WORKER_DOWN);
-	if (was == TG_WORKER_DOWN)
+	if (!change(w, TG_WORKER_UP, TG_WORKER_DOWN) && !change(w, TG_WORKER_UNKNOWN, TG_WORKER_DOWN))
 		return false;
 	tg_log(TG_LOG_F_WARN, "worker.down", "t:worker", w->name, "s:why", why, NULL);
-	return was == TG_WORKER_UP || was == TG_WORKER_UNKNOWN;
+	return true;
 }
 
 static bool come_up(struct tg_worker *w, uint64_t now_ms)
@@ -86,8 +91,7 @@ static bool come_up(struct tg_worker *w, uint64_t now_ms)
 	atomic_store(&w->cool_ms, 0);
 	if (atomic_load_explicit(&w->state, memory_order_relaxed) == TG_WORKER_UP)
 		return false;
-	int was = atomic_exchange(&w->state, TG_WORKER_UP);
-	if (was != TG_WORKER_DOWN)
+	if (change(w, TG_WORKER_UNKNOWN, TG_WORKER_UP) || !change(w, TG_WORKER_DOWN, TG_WORKER_UP))
 		return false;
 	atomic_store(&w->window[0], 0); /* it begins anew */
 	atomic_store(&w->window[1], 0);
@@ -100,8 +104,7 @@ static bool come_up(struct tg_worker *w, uint64_t now_ms)
 /* A started worker that is not reached has most likely ended: the supervisor is to look. True: it was up. */
 static bool doubt(struct tg_worker *w)
 {
-	int up = TG_WORKER_UP;
-	return atomic_compare_exchange_strong(&w->state, &up, TG_WORKER_STARTING);
+	return change(w, TG_WORKER_UP, TG_WORKER_STARTING);
 }
 
 /* Only a process that is there can be down or up: what the supervisor says of it stands. */
@@ -203,8 +206,7 @@ void tg_health_ready(struct tg_worker *w, bool restarted, uint64_t now_ms)
 
 bool tg_health_cleared(struct tg_worker *w)
 {
-	int doubted = TG_WORKER_STARTING;
-	return atomic_compare_exchange_strong(&w->state, &doubted, TG_WORKER_UP);
+	return change(w, TG_WORKER_STARTING, TG_WORKER_UP);
 }
 
 void tg_health_gone(struct tg_worker *w, bool for_good)

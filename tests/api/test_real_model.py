@@ -1,9 +1,7 @@
 """
-The main job on real input: a real small language model behind the gate, driven by the official OpenAI client. Needs what `sh scripts/llm.sh fetch`
-leaves in TOLLGATE_LLM_DIR (default ~/.cache/tollgate-llm): the weights, and node-llama-cpp or a llama-server.
+The main job on real input: a real small language model behind the gate, driven by the official OpenAI client. Needs what lib/llm.py names.
 """
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,40 +12,22 @@ import httpx
 import openai
 import pytest
 
-from lib.gate import READ, ROOT, free_port, model
+from lib.gate import READ, free_port, model
+from lib.llm import LOAD_S, command, missing
 
-LLM = Path(os.environ.get("TOLLGATE_LLM_DIR") or Path.home() / ".cache" / "tollgate-llm")
-WEIGHTS = LLM / "gemma3-270m.gguf"
-LOAD_S = 120
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "The weather of a city",
                                            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]
-
-
-def command(port):
-    """The worker's command line, or the reason why there is none."""
-    if not WEIGHTS.exists():
-        return f"no weights in {LLM} (sh scripts/llm.sh fetch)"
-    if server := shutil.which("llama-server") or next(map(str, (LLM / "venv" / "lib").glob("**/llama-server")), None):
-        return [server, "-m", str(WEIGHTS), "--alias", "gemma3", "--host", "127.0.0.1", "--port", str(port), "-c", "4096", "--jinja"]
-    if not (LLM / "node_modules" / "node-llama-cpp").exists() or not shutil.which("node"):
-        return f"neither llama-server nor node with node-llama-cpp in {LLM} (sh scripts/llm.sh fetch)"
-    if int(subprocess.run(["node", "-p", "parseInt(process.versions.node)"], capture_output=True, check=True).stdout) < 20:
-        return "node is older than 20, and there is no llama-server (sh scripts/llm.sh fetch)"
-    return ["node", str(ROOT / "scripts" / "openai_worker.mjs"), "--model", str(WEIGHTS), "--name", "gemma3", "--modules", str(LLM), "--port", str(port)]
 
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     """A model server that has loaded its model: its URL and process id; its process group ends with the module."""
     port = free_port()
-    argv = command(port)
-    if isinstance(argv, str):
-        pytest.skip(argv)
+    if missing():
+        pytest.skip(missing())
     out = tmp_path_factory.mktemp("llm") / "worker.log"
-    # The compiled llama-server's libraries lie beside it.
-    env = dict(os.environ, LD_LIBRARY_PATH=":".join(filter(None, (os.path.dirname(argv[0]), os.environ.get("LD_LIBRARY_PATH")))))
     with out.open("w") as log:
-        proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env)
+        proc = subprocess.Popen(command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
         url, end = f"http://127.0.0.1:{port}", time.monotonic() + LOAD_S
         while True:

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from lib.gate import ADMIN, BINARY, EXTERNAL, READ, ROOT, clean_env, free_port
-from lib.pool import CHILD, gone, processes, running
+from lib.llm import WEIGHTS, missing
+from lib.pool import CHILD, processes, running
 from lib.raw import SLOW, until
 
 NAMES = ("gemma3", "qwen", "qwen3")
@@ -340,3 +341,29 @@ def test_works_with_no_gpu_and_never_refuses(api, tmp_path):
     a = api()
     assert a.run(1, 4, 1, "start", PATH=f"{fake}:{os.environ['PATH']}").returncode == 0
     assert a.workers() == {"gemma3": 1, "qwen": 4, "qwen3": 1}
+
+
+# ------------------------------------------------------------------------------------------------ real models
+
+@pytest.mark.release_only
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_real_models_under_three_names(api):
+    """The document's command with real weights, linked three times, and the runner of deploy/orchestra.toml: `1 1 1 start`, /infer on each, `stop`, nothing left."""
+    a = api(real=True)
+    for m in NAMES:
+        (a.root / "models" / f"{m}.gguf").unlink()
+        (a.root / "models" / f"{m}.gguf").symlink_to(WEIGHTS)
+    p = a.run(1, 1, 1, "start", timeout=240)
+    assert p.returncode == 0 and "all 3 workers are ready" in p.stdout, p.said
+    pids = set()
+    for m in NAMES:
+        r = a.infer(m, input="What is the capital of France? Answer in one word.", max_new_tokens=12)
+        assert r.status_code == 200, r.text
+        body = r.json()
+        assert body["model_name_processed"] == m and body["response"].strip() and body["api_worker_pid"] in a.left()
+        pids.add(body["api_worker_pid"])
+    assert len(pids) == 3
+    p = a.run("status")
+    assert all(re.search(rf"^{m}/0 +up ", p.stdout, re.M) for m in NAMES), p.stdout
+    assert a.run("stop").returncode == 0
+    assert not a.left()

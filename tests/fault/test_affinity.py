@@ -6,7 +6,7 @@ import pytest
 
 from lib.gate import READ, model
 from lib.pool import all_up, pool, started, status
-from lib.raw import CHAT, SLOW, Stream, chat, exchange, until
+from lib.raw import SLOW, Stream, chat, exchange, until
 
 CLOSE = ("Connection", "close")
 

@@ -6,19 +6,16 @@ import json
 import os
 import re
 import socket
-import struct
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-import lib.gate
-from lib.gate import ADMIN, free_port, model
+from lib.gate import ADMIN, model
+from lib.misdeeds import MISDEEDS, endless_event, resolver_shim, two_answers
 from lib.pool import Clients, all_up, pool, reconcile, started, status
-from lib.raw import CHAT, GOOD_ANSWER, SLOW, SSE_HEAD, RawWorker, Stream, chat, exchange, rss_kb, sse_event, until
-from lib.wire import request
+from lib.raw import CHAT, SLOW, RawWorker, Stream, chat, exchange, rss_kb, until
 
 CLOSE = ("Connection", "close")
 
@@ -283,84 +280,6 @@ def test_a_slow_worker_gets_less(gate, worker):
 
 # ------------------------------------------------------------------------------------------------ F7: what no worker should do
 
-def rst(c):
-    c.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    c.s.close()
-
-
-def half_head(c):
-    c.read_request()
-    c.send(b"HTTP/1.1 200 OK\r\nContent-Le")
-
-
-def endless_head(c):
-    c.read_request()
-    c.send(b"HTTP/1.1 200 OK\r\n")
-    for i in range(1 << 20):  # a gigabyte, if anybody took it
-        c.send(b"X-Pad-%d: %s\r\n" % (i, b"x" * 1000))
-
-
-def endless_header_line(c):
-    c.read_request()
-    c.send(b"HTTP/1.1 200 OK\r\nX: ")
-    for _ in range(1 << 20):
-        c.send(b"x" * 1024)
-
-
-def endless_interim(c):
-    c.read_request()
-    while True:
-        c.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 50)
-
-
-def endless_chunk_extension(c):
-    c.read_request()
-    c.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1;")
-    while True:
-        c.send(b"x" * 65536)
-
-
-def endless_event(c):
-    c.read_request()
-    c.send(SSE_HEAD + b"8000000000000\r\ndata: ")
-    while True:
-        c.send(b"x" * 65536)
-
-
-def rubbish(c):
-    c.read_request()
-    c.send(bytes(range(256)) * 16)
-
-
-def tls_hello(c):
-    c.read_request()
-    c.send(b"\x15\x03\x01\x00\x02\x02\x28")
-
-
-def half_close(c):
-    c.read_request()
-    c.s.shutdown(socket.SHUT_WR)
-    c.wait_closed(5)
-
-
-def length_lie(c):
-    c.read_request()
-    c.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{}")
-
-
-def resets(c):
-    c.read_request()
-    rst(c)
-
-
-def two_answers(c):
-    c.read_request()
-    c.send(GOOD_ANSWER + GOOD_ANSWER)
-
-
-MISDEEDS = {f.__name__: f for f in (half_head, endless_head, endless_header_line, endless_interim, rubbish, tls_hello, half_close, resets, length_lie, endless_chunk_extension)}
-
-
 def fds(g):
     return len(list(Path(f"/proc/{g.pid}/fd").iterdir()))
 
@@ -445,44 +364,9 @@ def test_says_200_and_hangs(gate, worker):
 
 # ------------------------------------------------------------------------------------------------ F8: names
 
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <netdb.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-/* getaddrinfo as a file says: "sleep N", "fail", or "ADDRESS" for the name worker.test; others as ever. */
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **res)
-{
-	static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-	char line[64] = "";
-	if (!real)
-		real = (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(RTLD_NEXT, "getaddrinfo");
-	if (!node || strcmp(node, "worker.test") != 0)
-		return real(node, service, hints, res);
-	FILE *f = fopen(getenv("RESOLVER_FILE"), "r");
-	if (f && !fgets(line, sizeof line, f))
-		line[0] = 0;
-	if (f)
-		fclose(f);
-	line[strcspn(line, "\n")] = 0;
-	if (strncmp(line, "sleep ", 6) == 0) {
-		sleep((unsigned)strtoul(line + 6, NULL, 10));
-		return EAI_AGAIN;
-	}
-	return strcmp(line, "fail") == 0 ? EAI_NONAME : real(line, service, hints, res);
-}
-"""
-
-
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    d = tmp_path_factory.mktemp("shim")
-    (d / "shim.c").write_text(SHIM)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", d / "shim.so", d / "shim.c", "-ldl"], check=True)
-    return d / "shim.so"
+    return resolver_shim(tmp_path_factory.mktemp("shim"))
 
 
 @pytest.mark.release_only  # a sanitizer's runtime must come first

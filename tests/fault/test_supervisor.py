@@ -6,17 +6,14 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
-from lib.gate import ADMIN, EXTERNAL, READ, clean_env, free_port, model, run_cli
+from lib.gate import ADMIN, READ, model, run_cli
 from lib.pool import CHILD, Clients, all_up, gone, ids_of, pool, processes, reconcile, running, started, status
-from lib.raw import CHAT, SLOW, Stream, chat, exchange, until
-from lib.wire import request
+from lib.raw import SLOW, Stream, chat, exchange, until
 
 CLOSE = ("Connection", "close")
 

@@ -68,12 +68,15 @@ def processes(mark):
 
 
 class Clients:
-    """Each thread sends one request after the other on connections of its own until stop(). got: rid -> (status, whole, text, seconds); text None for an error body."""
+    """
+    Each thread sends one request after the other on connections of its own until stop(). got: rid -> (status, whole, text, seconds); text None for an error body.
+    good: answered whole; truncated: a stream that had begun and ended with an error event, as it should when its worker dies; bad: all that is not good.
+    """
 
     def __init__(self, g, n=4, model="m", stream=False, key=READ, text="{rid}", timeout=30, pause=0.0, prefix="c", max_requests=None):
         self.g, self.model, self.stream, self.key, self.text, self.timeout, self.pause = g, model, stream, key, text, timeout, pause
         self.prefix, self.max_requests = prefix, max_requests
-        self.got, self.began, self.lock, self._stop = {}, {}, threading.Lock(), threading.Event()
+        self.got, self.began, self.truncated, self.lock, self._stop = {}, {}, set(), threading.Lock(), threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(n)]
         for t in self.threads:
             t.start()
@@ -86,6 +89,8 @@ class Clients:
             with Stream(self.g, data=chat(text, key=self.key, headers=headers, model=self.model, stream=True), timeout=self.timeout * SLOW) as s:
                 events = s.head().rest()
                 whole = s.whole and bool(events) and events[-1] == b"data: [DONE]"
+                if s.status == 200 and events and events[-1].startswith(b'data: {"error"') and b"[DONE]" not in b"".join(events):
+                    self.truncated.add(rid)
                 parts = [json.loads(e[6:]) for e in events if e.startswith(b"data: {")]
                 told = "".join(c["choices"][0]["delta"].get("content", "") for c in parts if c.get("choices")) if s.status == 200 else None
                 return s.status, whole and not any("error" in c for c in parts), told, time.monotonic() - start
