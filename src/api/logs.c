@@ -45,12 +45,14 @@ enum tg_step tg_api_logs(struct tg_exchange *x)
 	const struct tg_models *ms = &x->snap->models;
 	char model[160] = "", worker[176] = "", count[8] = "100";
 	struct tg_slice q = x->head->query;
-	bool has_count = tg_query_get(q, "lines", count, sizeof count) >= 0 || !memmem(q.p ? q.p : "", q.n, "lines=", 6);
+	bool ok = tg_query_get(q, "lines", count, sizeof count) > -2;
 	unsigned long lines = strspn(count, "0123456789") == strlen(count) && *count ? strtoul(count, NULL, 10) : 0;
-	if (!has_count || lines < 1 || lines > LINES_MAX)
+	if (!ok || lines < 1 || lines > LINES_MAX)
 		return bad(x, "lines", "must be a number from 1 to 1000");
-	(void)tg_query_get(q, "model", model, sizeof model);
-	(void)tg_query_get(q, "worker", worker, sizeof worker);
+	if (tg_query_get(q, "model", model, sizeof model) < -1)
+		return bad(x, "model", "is no name of a model");
+	if (tg_query_get(q, "worker", worker, sizeof worker) < -1)
+		return bad(x, "worker", "is no name of a worker");
 	bool json = !tg_head_accepts(x->head, "text/plain"), first = true, found = !*model && !*worker;
 	struct tg_buf b;
 	tg_buf_init(&b, PAGE_MAX);

@@ -253,3 +253,24 @@ const struct tg_env_var *tg_env_find(const struct tg_env_file *f, const char *na
 			return &f->v[i];
 	return NULL;
 }
+
+static char *withheld[TG_ENV_WITHHELD_MAX];
+static unsigned nwithheld;
+
+bool tg_env_withheld(const char *name, size_t n)
+{
+	for (unsigned i = 0; i < nwithheld; i++)
+		if (strlen(withheld[i]) == n && memcmp(withheld[i], name, n) == 0)
+			return true;
+	return false;
+}
+
+bool tg_env_withhold(const char *name)
+{
+	if (tg_env_withheld(name, strlen(name)))
+		return true;
+	if (nwithheld == TG_ENV_WITHHELD_MAX || !(withheld[nwithheld] = strdup(name)))
+		return false;
+	nwithheld++;
+	return true;
+}

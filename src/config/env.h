@@ -28,3 +28,9 @@ struct tg_env_file {
 bool tg_env_parse(const char *path, struct tg_slice text, struct tg_env_file *out, struct tg_err *err);
 void tg_env_free(struct tg_env_file *f);
 const struct tg_env_var *tg_env_find(const struct tg_env_file *f, const char *name); /* NULL: absent */
+
+/* Variables that hold a secret of ours because the configuration says "env:NAME": no child gets them. Of the process, as its environment is; once in, for good. At most
+ * TG_ENV_WITHHELD_MAX names. One thread (control). */
+#define TG_ENV_WITHHELD_MAX 64
+bool tg_env_withhold(const char *name); /* false: there are too many, or no memory */
+bool tg_env_withheld(const char *name, size_t n);

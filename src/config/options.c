@@ -322,6 +322,9 @@ static bool set_secret(const struct tg_option *o, struct tg_secret *field, struc
 {
 	char *owned = NULL;
 	size_t n = 0;
+	/* Not a worker's own key: that its worker may need. */
+	if (tg_slice_starts(s, TG_S("env:")) && strcmp(o->table, "model") != 0 && !tg_env_withhold(s.p + 4))
+		return fail(why, "too many variables hold secrets");
 	bool ok = resolve_secret(&s, env, &owned, &n, why);
 	if (ok && s.n > o->max)
 		ok = fail(why, "is over 4096 bytes");

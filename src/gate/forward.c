@@ -217,9 +217,9 @@ static bool refresh(struct tg_exchange *x)
 
 bool tg_forward_retry(struct tg_exchange *x)
 {
-	if (x->head_sent || !x->up_req || x->aborted || (x->up && x->up->in_len))
+	if (x->head_sent || !x->up_req || x->aborted || (x->up && x->up->in_len && !x->up->held))
 		return false;
-	if (x->up && x->up->reused && !x->refreshed && !x->worker->started)
+	if (x->up && x->up->reused && !x->up->held && !x->refreshed && !x->worker->started)
 		return refresh(x);
 	tg_outcome_fault(x, TG_FAULT_DROPPED, "it closed the connection without an answer");
 	leave_worker(x);

@@ -446,6 +446,22 @@ static long take_head(struct tg_upconn *u, struct tg_head *h, const char *p, siz
 	return -1;
 }
 
+/* Many workers send the head and the body of an answer apart. Until the first byte of the body is there, nothing goes to the client: a worker that ends in between costs
+ * nothing but a retry, and the two leave in one send. Not so with streams, whose head tells that the request has been taken. */
+static bool waits_for_body(const struct tg_head *h)
+{
+	return (h->chunked || h->content_length > 0) && h->status != 204 && h->status != 304 && !is_type(tg_head_get(h, TG_H_CONTENT_TYPE), "text/event-stream");
+}
+
+static bool hold(struct tg_upconn *u, const char *head, size_t n)
+{
+	if (!u->in && (u->in = malloc(n)))
+		memcpy(u->in, head, n);
+	u->in_len = (uint32_t)n;
+	u->held = true;
+	return u->in != NULL;
+}
+
 static void head_bytes(struct tg_exchange *x, char *p, size_t n)
 {
 	struct tg_upconn *u = x->up;
@@ -482,10 +498,17 @@ static void head_bytes(struct tg_exchange *x, char *p, size_t n)
 		u->in_len = (uint32_t)(have - skip);
 		return;
 	}
+	if ((size_t)len == have && waits_for_body(&x->gl->answer)) {
+		x->answer_us = 0; /* what follows is the worker's time */
+		if (!hold(u, from, have))
+			rubbish(x);
+		return;
+	}
 	/* The saved bytes must outlive the callback's use of them, whatever becomes of the connection. */
 	char *saved = u->in;
 	u->in = NULL;
 	u->in_len = 0;
+	u->held = false;
 	if (begin_answer(x, &x->gl->answer))
 		body(x, from + len, have - (size_t)len, false);
 	free(saved);
@@ -498,9 +521,11 @@ static void on_eof(struct tg_exchange *x)
 		body(x, NULL, 0, true);
 		return;
 	}
+	bool held = u->held;
 	if (tg_forward_retry(x))
 		return;
-	fail_worker(x, TG_FAULT_DROPPED, TG_E_bad_gateway, "worker_gone", "The model worker closed the connection without an answer.");
+	fail_worker(x, TG_FAULT_DROPPED, TG_E_bad_gateway, "worker_gone",
+		    held ? "The model worker broke off its answer." : "The model worker closed the connection without an answer.");
 }
 
 static void on_event(struct tg_upconn *u, int events)

@@ -116,8 +116,19 @@ enum tg_header_id tg_header_lookup(struct tg_slice name)
 
 bool tg_head_accepts(const struct tg_head *h, const char *type)
 {
-	struct tg_slice a = tg_head_get(h, TG_H_ACCEPT);
-	return a.n && memmem(a.p, a.n, type, strlen(type)) != NULL;
+	struct tg_slice list = tg_head_get(h, TG_H_ACCEPT);
+	size_t n = strlen(type);
+	while (list.n) {
+		const char *comma = memchr(list.p, ',', list.n);
+		size_t k = comma ? (size_t)(comma - list.p) : list.n;
+		struct tg_slice one = tg_slice_trim((struct tg_slice){ list.p, k });
+		if (one.n >= n && strncasecmp(one.p, type, n) == 0 && (one.n == n || strchr("; \t", one.p[n])))
+			return true;
+		k += comma != NULL;
+		list.p += k;
+		list.n -= k;
+	}
+	return false;
 }
 
 static int hex_digit(char c)
@@ -141,11 +152,11 @@ long tg_query_get(struct tg_slice q, const char *name, char *out, size_t cap)
 				if (c == '%') {
 					int hi = one.n - i > 2 ? hex_digit(one.p[i + 1]) : -1, lo = one.n - i > 2 ? hex_digit(one.p[i + 2]) : -1;
 					if (hi < 0 || lo < 0 || (c = hi << 4 | lo) == 0)
-						return -1;
+						return -2;
 					i += 2;
 				}
 				if (n + 1 >= cap)
-					return -1;
+					return -2;
 				out[n++] = (char)c;
 			}
 			out[n] = 0;

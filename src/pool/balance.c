@@ -30,8 +30,7 @@ static uint64_t load_of(struct tg_worker *w, int in_use)
 		atomic_store_explicit(&w->ramp_ms, 0, memory_order_relaxed);
 		return load;
 	}
-	uint64_t steep = gone < TG_RAMP_MS / RAMP_STEEPEST ? RAMP_STEEPEST : TG_RAMP_MS / gone;
-	return load * steep;
+	return gone < TG_RAMP_MS / RAMP_STEEPEST ? load * RAMP_STEEPEST : (load * TG_RAMP_MS + gone - 1) / gone;
 }
 
 struct choice {
@@ -96,7 +95,7 @@ static struct choice look(struct tg_model *m, const struct tg_worker *except)
 		unsigned a = r % n, b = (a + 1 + (r >> 16) % (n - 1)) % n;
 		consider(&c, m->workers[a], except, slots);
 		consider(&c, m->workers[b], except, slots);
-		if (c.best || c.due)
+		if (c.best)
 			return c;
 	}
 	for (unsigned i = 0, k = n ? turn % n : 0; i < n; i++, k = k + 1 < n ? k + 1 : 0)

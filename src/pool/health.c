@@ -29,7 +29,8 @@ static uint64_t epoch_of(uint64_t now_ms)
 static void count(struct tg_worker *w, uint64_t now_ms, uint32_t what)
 {
 	uint64_t e = epoch_of(now_ms), cell = atomic_load_explicit(&w->window[0], memory_order_relaxed);
-	if (cell >> 40 != e) {
+	bool ahead = cell >> 40 == ((e + 1) & 0xffffff) && cell << 24; /* a loop whose clock is a little behind counts into what has begun */
+	if (cell >> 40 != e && !ahead) {
 		bool next = (((cell >> 40) + 1) & 0xffffff) == e;
 		if (atomic_compare_exchange_strong(&w->window[0], &cell, e << 40))
 			atomic_store_explicit(&w->window[1], next ? cell : 0, memory_order_relaxed);
@@ -45,7 +46,7 @@ static void tally_of(const struct tg_worker *w, uint64_t now_ms, struct tally *t
 	uint64_t e = epoch_of(now_ms);
 	for (int i = 0; i < 2; i++) {
 		uint64_t cell = atomic_load_explicit(&w->window[i], memory_order_relaxed), age = (e - (cell >> 40)) & 0xffffff;
-		if (age <= 1) {
+		if (age <= 1 || age == 0xffffff) {
 			t->bad += cell & COUNT_MAX;
 			t->good += cell >> 20 & COUNT_MAX;
 		}
@@ -142,18 +143,18 @@ bool tg_health_fault(struct tg_model *m, struct tg_worker *w, enum tg_fault f, c
 	count(w, now_ms, BAD);
 	if (!is_there(w)) {
 		/* being started, or given up */
-	} else if (w->started && (f == TG_FAULT_UNREACHABLE || f == TG_FAULT_DROPPED)) {
-		out = doubt(w);
-	} else if (f == TG_FAULT_UNREACHABLE) {
+	} else if (f == TG_FAULT_UNREACHABLE && !w->started) {
 		atomic_store(&w->half_open, false);
 		out = go_down(w, why);
 	} else if (trial && atomic_load(&w->failing)) {
 		send_away(w, now_ms);
-	} else if (tg_worker_usable(w) && worse_than_peers(m, w, now_ms)) {
+	} else if (f != TG_FAULT_UNREACHABLE && tg_worker_usable(w) && worse_than_peers(m, w, now_ms)) {
 		send_away(w, now_ms);
 		out = go_down(w, why);
 		if (out)
 			atomic_fetch_add_explicit(&w->ejections, 1, memory_order_relaxed);
+	} else if (w->started && (f == TG_FAULT_UNREACHABLE || f == TG_FAULT_DROPPED)) {
+		out = doubt(w);
 	}
 	/* A probe tells whether it is the worker or the request. */
 	atomic_store(&w->want_probe, true);

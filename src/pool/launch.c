@@ -1,10 +1,11 @@
 /*
- * Launching (see launch.h). The gate's own secrets are none of a worker's business: every variable that holds one (by the options table) and everything named TOLLGATE_ is
+ * Launching (see launch.h). The gate's own secrets are none of a worker's business: every variable that holds one (by the options table, or by "env:NAME" in the configuration) and everything named TOLLGATE_ is
  * left out of its environment.
  *
  * A port is only known to be free at the moment it is tried; who loses it to somebody else ends at once and gets another. A Unix socket in a folder that only our user
  * can enter has no such gap, and no other user of the machine can reach the worker behind the gate's back: {socket} is the better choice where the command can do it.
  */
+#include "config/env.h"
 #include "config/options.h"
 #include "pool/launch.h"
 #include <arpa/inet.h>
@@ -78,8 +79,13 @@ static bool socket_dir(char out[PATH_MAX], struct tg_err *err)
 		snprintf(out + n, PATH_MAX - n, "/data");
 		mkdir(out, 0700);
 		snprintf(out + n, PATH_MAX - n, "/data/run");
-		if (mkdir(out, 0700) != 0 && errno != EEXIST) {
+		struct stat st;
+		if ((mkdir(out, 0700) != 0 && errno != EEXIST) || lstat(out, &st) != 0) {
 			tg_err_set(err, "the folder of its socket, %.300s: %s", out, strerror(errno));
+			return false;
+		}
+		if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || ((st.st_mode & 077) && chmod(out, 0700) != 0)) {
+			tg_err_set(err, "the folder of its socket, %.300s, must be a folder that only this user can enter", out);
 			return false;
 		}
 	}
@@ -147,7 +153,7 @@ static bool is_ours(const char *var)
 {
 	static const char *const others[] = { "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID" };
 	size_t n = strcspn(var, "=");
-	if (strncmp(var, "TOLLGATE_", 9) == 0)
+	if (strncmp(var, "TOLLGATE_", 9) == 0 || tg_env_withheld(var, n))
 		return true;
 	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
 		if (strlen(others[i]) == n && memcmp(var, others[i], n) == 0)

@@ -8,6 +8,7 @@
 #include "base/logfile.h"
 
 #define LOG_MAX (256u << 10) /* bytes a second that are written and kept */
+#define RAW_MAX (TG_OUTPUT_LINE_MAX + 512) /* what is cut is cut after redaction: a key that lies across the cut is seen whole */
 #define READ_MAX (16u << 20) /* bytes a second that are read at all */
 
 static struct tg_logfile file = TG_LOGFILE_INIT("log.workers_path");
@@ -84,7 +85,7 @@ static void write_line(struct tg_output *o, int pid, struct tg_slice line)
 static void take(struct tg_output *o, int pid)
 {
 	struct tg_slice raw = { o->line, o->line_len };
-	bool cut = o->overlong;
+	bool cut = o->overlong || raw.n > TG_OUTPUT_LINE_MAX;
 	o->line_len = 0;
 	o->overlong = false;
 	if (!raw.n)
@@ -128,13 +129,13 @@ bool tg_output_feed(struct tg_output *o, int pid, const char *p, size_t n, uint6
 {
 	tg_output_tick(o, pid, now_ms);
 	o->read += n;
-	if (!o->line && !(o->line = malloc(TG_OUTPUT_LINE_MAX)))
+	if (!o->line && !(o->line = malloc(RAW_MAX)))
 		return true;
 	for (size_t i = 0; i < n; i++) {
 		/* A progress bar ends its lines with a carriage return. */
 		if (p[i] == '\n' || p[i] == '\r')
 			take(o, pid);
-		else if (o->line_len < TG_OUTPUT_LINE_MAX)
+		else if (o->line_len < RAW_MAX)
 			o->line[o->line_len++] = p[i];
 		else
 			o->overlong = true;

@@ -16,14 +16,14 @@ struct broken_off {
 
 struct suspect {
 	uint64_t print;
-	unsigned kills;
+	unsigned kills, died[TG_QUARANTINE_KILLS]; /* serial numbers of the first deaths that were counted: none counts twice */
 	/* By whom, as far as those are not known to have died: a request may have met both before the first death is told. */
 	struct broken_off by[TG_QUARANTINE_KILLS];
 	uint64_t until_ms;   /* forgotten then */
 };
 
 struct death {
-	unsigned worker;
+	unsigned worker, serial; /* 0: none */
 	uint64_t at_ms;
 };
 
@@ -32,7 +32,7 @@ struct tg_quarantine {
 	_Atomic unsigned n;
 	struct suspect list[TG_QUARANTINE_MAX];
 	struct death deaths[TG_WORKERS_MAX];
-	unsigned next_death;
+	unsigned ndeaths;
 };
 
 struct tg_quarantine *tg_quarantine_new(void)
@@ -89,18 +89,35 @@ static struct suspect *entry(struct tg_quarantine *q, uint64_t print, uint64_t n
 	return s;
 }
 
+/* Two threads' clocks: either may be a little behind. */
+static bool near(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : b - a) < TG_DEATH_MS;
+}
+
+/* False: it has been counted. */
+static bool blame(struct suspect *s, unsigned serial)
+{
+	for (unsigned i = 0; i < TG_QUARANTINE_KILLS && i < s->kills; i++)
+		if (s->died[i] == serial)
+			return false;
+	if (s->kills < TG_QUARANTINE_KILLS)
+		s->died[s->kills] = serial;
+	s->kills++;
+	return true;
+}
+
 void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct tg_worker *w, uint64_t now_ms)
 {
 	uv_mutex_lock(&q->lock);
 	struct suspect *s = entry(q, print, now_ms);
 	bool dead = false;
-	for (unsigned i = 0; i < TG_WORKERS_MAX; i++)
-		dead |= q->deaths[i].worker == w->id && now_ms - q->deaths[i].at_ms < TG_DEATH_MS;
+	for (unsigned i = 0; i < TG_WORKERS_MAX && !dead; i++)
+		dead = q->deaths[i].worker == w->id && near(now_ms, q->deaths[i].at_ms) && blame(s, q->deaths[i].serial);
 	s->until_ms = now_ms + TG_QUARANTINE_MS;
-	s->kills += dead;
 	unsigned at = 0;
 	for (unsigned i = 1; i < TG_QUARANTINE_KILLS; i++)
-		if (s->by[i].at_ms < s->by[at].at_ms)
+		if (s->by[at].worker != w->id && (s->by[i].worker == w->id || s->by[i].at_ms < s->by[at].at_ms))
 			at = i;
 	if (!dead)
 		s->by[at] = (struct broken_off){ w->id, w->started != NULL, now_ms };
@@ -110,13 +127,14 @@ void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct
 void tg_quarantine_death(struct tg_quarantine *q, const struct tg_worker *w, uint64_t now_ms)
 {
 	uv_mutex_lock(&q->lock);
-	q->deaths[q->next_death++ % TG_WORKERS_MAX] = (struct death){ w->id, now_ms };
+	unsigned serial = ++q->ndeaths;
+	q->deaths[serial % TG_WORKERS_MAX] = (struct death){ w->id, serial, now_ms };
 	for (unsigned i = 0; i < q->n; i++)
 		for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++) {
 			struct broken_off *b = &q->list[i].by[k];
-			if (b->worker == w->id && now_ms - b->at_ms < TG_DEATH_MS) {
+			if (b->worker == w->id && near(now_ms, b->at_ms)) {
 				*b = (struct broken_off){ 0 };
-				q->list[i].kills++;
+				blame(&q->list[i], serial);
 			}
 		}
 	uv_mutex_unlock(&q->lock);
@@ -136,7 +154,7 @@ static unsigned kills_of(const struct suspect *s, uint64_t now_ms)
 {
 	unsigned n = s->kills;
 	for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++)
-		n += s->by[k].counts && now_ms - s->by[k].at_ms < TG_DEATH_MS;
+		n += s->by[k].counts && near(now_ms, s->by[k].at_ms);
 	return n;
 }
 

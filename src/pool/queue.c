@@ -116,6 +116,7 @@ static enum tg_pick serve_one(struct tg_waiter *w, bool arriving, bool *alone)
 		w->except = NULL;
 		p = tg_model_pick(w->model, NULL, &w->worker, &w->trial);
 	}
+	*alone = p == TG_PICK_BUSY && w->except;
 	if (p != TG_PICK_DOWN)
 		return p;
 	return arriving || tg_model_hopeless(w->model) ? TG_PICK_OK : TG_PICK_BUSY; /* who waits already may see how a trial ends */

@@ -19,8 +19,7 @@ static void drop_answer(struct tg_upconn *u)
 	u->chunked = NULL;
 	u->remaining = 0;
 	u->framing = 0;
-	u->head_done = false;
-	u->keep = false;
+	u->held = u->head_done = u->keep = false;
 }
 
 static void unlink_idle(struct tg_upconn *u)

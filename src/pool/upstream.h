@@ -21,12 +21,13 @@ struct tg_upconn {
 	void (*on_event)(struct tg_upconn *u, int events);
 	void (*on_deadline)(struct tg_upconn *u);
 	/* the answer being read: the relay's */
-	char *in;                 /* an incomplete head, owned; NULL: none */
+	char *in;                 /* an incomplete head, or one that is held; owned; NULL: none */
 	uint32_t in_len;
 	size_t scanned;
 	struct tg_chunked *chunked; /* owned; NULL: not chunked */
 	uint64_t remaining;       /* Content-Length still to come */
 	uint8_t framing;          /* the relay's */
+	bool held;                /* the head is whole and waits for the first byte of its body */
 	bool head_done, keep;
 };
 

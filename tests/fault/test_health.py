@@ -15,7 +15,7 @@ import pytest
 from lib.gate import ADMIN, model
 from lib.misdeeds import MISDEEDS, endless_event, resolver_shim, two_answers
 from lib.pool import Clients, all_up, pool, reconcile, started, status
-from lib.raw import CHAT, SLOW, RawWorker, Stream, chat, exchange, rss_kb, until
+from lib.raw import CHAT, GOOD_ANSWER, SLOW, RawWorker, Stream, chat, exchange, rss_kb, until
 
 CLOSE = ("Connection", "close")
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lib.gate import ADMIN, free_port, model
-from lib.raw import CHAT, GOOD_ANSWER, SLOW, Stream, chat, exchange, until
+from lib.raw import CHAT, GOOD_ANSWER, SLOW, SSE_HEAD, RawWorker, Stream, chat, exchange, until
 
 SOON = 0.1 * SLOW  # F25: the worker is free again that soon after its client left
 
@@ -495,3 +495,65 @@ def test_many_at_once(gate, worker, threads):
     assert all(1 <= b.top <= 4 for b in busy)
     all_free(g)
     assert len([r for r in g.requests(0.3) if r["endpoint"] == CHAT]) == 600
+
+
+# ------------------------------------------------------------------------------------------------ a head without its body
+
+HEADS = {"length": GOOD_ANSWER.partition(b"\r\n\r\n")[0] + b"\r\n\r\n",
+         "chunked": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"}
+
+
+def after_head(head, then):
+    def script(c):
+        c.read_request()
+        c.send(head)
+        then(c)
+    return script
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+def test_a_worker_that_ends_between_head_and_body_costs_nothing(gate, worker, head):
+    """As uvicorn and llama-server send them: nothing has reached the client yet, so another worker answers. With nobody else it is a 502, not half an answer."""
+    with RawWorker(after_head(head, lambda c: c.s.close())) as dies:
+        good = worker().behave(delay=0.05)
+        g = gate(models=[model("m", dies.url, good), model("alone", dies.url)], toml={"server": {"threads": 1}})
+        statuses = [plain(g).statuses for _ in range(4)]
+        assert statuses == [[200]] * 4 and len(dies.connections) >= 1
+        assert any(r["retries"] == 1 and r["worker"] == "m/1" for r in g.requests(0.3))
+        r = plain(g, model="alone")
+        assert r.statuses == [502] and "broke off" in r.answers[0].json()["error"]["message"]
+        rec = g.record(r.answers[0].header("x-request-id"))
+        assert rec["reason"] == "worker_gone" and not rec["partial"]
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+def test_a_head_and_then_nothing_is_a_timeout_of_the_first_byte(gate, head):
+    with RawWorker(after_head(head, lambda c: c.wait_closed(10 * SLOW))) as w:
+        g = gate(models=[model("m", w.url, first_byte_ms=500 * SLOW)])
+        r = plain(g)
+        assert r.statuses == [504] and r.answers[0].json()["error"]["code"] == "first_byte_timeout"
+
+
+def test_head_and_body_that_come_apart_leave_together(gate):
+    """And the time between them is the worker's, not ours."""
+    head, _, body = GOOD_ANSWER.partition(b"\r\n\r\n")
+
+    def then(c):
+        time.sleep(0.3)
+        c.send(body)
+    with RawWorker(after_head(head + b"\r\n\r\n", then)) as w:
+        g = gate(models=[model("m", w.url)])
+        with g.connect(timeout=10) as s:
+            s.sendall(chat(headers=[("Connection", "close")]))
+            first = s.recv(1 << 16)
+        assert first.endswith(body)
+        rec = next(r for r in g.requests(0.3) if r["endpoint"] == CHAT)
+        assert rec["overhead_us"] < 100000 and rec["first_byte_ms"] >= 290
+
+
+def test_the_head_of_a_stream_does_not_wait(gate):
+    """It tells the client that its request is being worked on."""
+    with RawWorker(after_head(SSE_HEAD, lambda c: c.wait_closed(10 * SLOW))) as w:
+        g = gate(models=[model("m", w.url)])
+        with Stream(g) as s:
+            assert s.head().status == 200 and s.headers["content-type"].startswith("text/event-stream")

@@ -78,13 +78,14 @@ def test_by_unix_socket(gate, tmp_path):
 
 
 def test_its_environment_holds_no_key_of_ours(gate):
-    """Variables with the gate's keys stay with the gate; `env` sets others, with words in braces."""
-    g = gate(models=[started("m", 1, ["--print-env"], env=["MODEL_NAME={model}-{index}", "PATH=/usr/bin:/bin"])],
-             env={"TOLLGATE_API_KEYS": "sk-tollgate-list-0123456789abcdef", "CHAPKIT_API_KEYS": "sk_chap_0123456789abcdef", "TOLLGATE_LOG_LEVEL": "debug", "HARMLESS": "yes"})
+    """Variables with the gate's keys stay with the gate, whatever they are called; `env` sets others, with words in braces."""
+    g = gate(models=[started("m", 1, ["--print-env"], env=["MODEL_NAME={model}-{index}", "PATH=/usr/bin:/bin"], api_key="env:WORKER_KEY")],
+             keys="read", toml={"auth": {"admin_key": "env:HOUSE_KEY"}},
+             env={"HOUSE_KEY": ADMIN, "WORKER_KEY": "its-own", "TOLLGATE_API_KEYS": "sk-tollgate-list-0123456789abcdef", "CHAPKIT_API_KEYS": "sk_chap_0123456789abcdef", "TOLLGATE_LOG_LEVEL": "debug", "HARMLESS": "yes"})
     all_up(g, "m")
     lines = "\n".join(x for w in g.client(ADMIN).get("/logs?lines=200").json()["workers"] for x in w["lines"])
-    assert "MODEL_NAME=m-0" in lines and "HARMLESS=yes" in lines and "PATH=/usr/bin:/bin" in lines
-    for name in ("INFERENCE_ADMIN_KEY", "INFERENCE_READ_KEY", "TOLLGATE_", "CHAPKIT_API_KEYS"):
+    assert "MODEL_NAME=m-0" in lines and "HARMLESS=yes" in lines and "WORKER_KEY=" in lines and "PATH=/usr/bin:/bin" in lines
+    for name in ("INFERENCE_ADMIN_KEY", "INFERENCE_READ_KEY", "TOLLGATE_", "CHAPKIT_API_KEYS", "HOUSE_KEY"):
         assert name not in lines, name
     environ = Path(f"/proc/{pool(g, 'm')[0]['pid']}/environ").read_bytes()
     assert ADMIN.encode() not in environ and READ.encode() not in environ
@@ -529,6 +530,10 @@ def test_logs_route(gate):
     for lines in ("0", "1001", "x", "", "-1", "99999999999"):
         r = c.get(f"/logs?lines={lines}")
         assert r.status_code == 400 and "lines" in r.json()["detail"], lines
+    assert c.get("/logs?offlines=1&xlines=x").status_code == 200
+    for field in ("model", "worker"):
+        r = c.get(f"/logs?{field}=%zz")
+        assert r.status_code == 400 and field in r.json()["detail"]
 
 
 def test_a_worker_that_writes_without_end_is_bounded(gate):

@@ -9,6 +9,17 @@ struct fixture {
 	struct tg_model *m;
 };
 
+static inline void fixture_build(struct fixture *f, unsigned workers, unsigned slots, unsigned queue)
+{
+	struct tg_err err = { "" };
+	f->config->models[0].slots = slots;
+	f->config->models[0].queue = queue;
+	if (!tg_models_build(&f->models, f->config, NULL, 1, &err))
+		fail_msg("%s", err.text);
+	f->m = &f->models.v[0];
+	assert_int_equal(f->m->nworkers, workers);
+}
+
 static inline void fixture_make(struct fixture *f, unsigned workers, unsigned slots, unsigned queue)
 {
 	struct tg_err err = { "" };
@@ -20,12 +31,19 @@ static inline void fixture_make(struct fixture *f, unsigned workers, unsigned sl
 		snprintf(url, sizeof url, "http://127.0.0.1:%u", 7000 + i);
 		assert_true(tg_strlist_add(&f->config->models[0].urls, tg_slice_cstr(url)));
 	}
-	f->config->models[0].slots = slots;
-	f->config->models[0].queue = queue;
-	if (!tg_models_build(&f->models, f->config, NULL, 1, &err))
-		fail_msg("%s", err.text);
-	f->m = &f->models.v[0];
-	assert_int_equal(f->m->nworkers, workers);
+	fixture_build(f, workers, slots, queue);
+}
+
+/* Workers that are ours. Nothing is started: they are STARTING until the test, in the supervisor's place, says otherwise. */
+static inline void fixture_make_started(struct fixture *f, unsigned workers, unsigned slots, unsigned queue)
+{
+	static char program[] = "worker", port[] = "--port={port}";
+	struct tg_err err = { "" };
+	f->config = tg_config_defaults();
+	assert_non_null(f->config);
+	assert_true(tg_config_add_command(f->config, "m", (char *const[]){ program, port, NULL }, TG_PROTO_OPENAI, &err));
+	f->config->models[0].workers = workers;
+	fixture_build(f, workers, slots, queue);
 }
 
 static inline void fixture_free(struct fixture *f)
