@@ -1,7 +1,8 @@
 /*
  * mock_upstream.c - a very fast fake OpenAI-style model worker, for measuring gateways only.
  *
- *   mock_upstream [-p port=0] [-c core]     listens on 127.0.0.1 and prints the port, one line; -c pins it to a core
+ *   mock_upstream [-p port=0] [-n addresses=1] [-c core]     listens on 127.0.0.1 and prints the port, one line; -n 4: also on 127.0.0.2 to .4, as
+ *                                                            several workers in one process; -c pins it to a core
  *
  * One thread, edge-triggered epoll, keep-alive, pipelining. POST to a path ending in /completions: a chat answer of about 600 bytes with usage, or,
  * where the body has "stream":true, server-sent events in chunks: content events at a steady pace, a usage event if the body asks for it
@@ -357,27 +358,32 @@ static void on_signal(int s)
 	quit = 1;
 }
 
-static int listen_on(uint16_t port)
+#define LISTENERS_MAX 16
+
+/* *port 0: any; afterwards the one it is. */
+static int listen_on(uint32_t address, uint16_t *port)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(address) };
 	socklen_t n = sizeof a;
 	if (bind(fd, (void *)&a, n) || listen(fd, 4096) || getsockname(fd, (void *)&a, &n)) {
 		perror("mock_upstream");
 		exit(1);
 	}
-	printf("%u\n", ntohs(a.sin_port));
-	fflush(stdout);
+	*port = ntohs(a.sin_port);
 	return fd;
 }
 
 int main(int argc, char **argv)
 {
-	long port = 0, core = -1;
-	for (int o; (o = getopt(argc, argv, "p:c:")) > 0;) {
+	long core = -1, addresses = 1;
+	uint16_t port = 0;
+	for (int o; (o = getopt(argc, argv, "p:n:c:")) > 0;) {
 		if (o == 'p')
-			port = strtol(optarg, NULL, 10);
+			port = (uint16_t)strtol(optarg, NULL, 10);
+		else if (o == 'n')
+			addresses = strtol(optarg, NULL, 10);
 		else if (o == 'c')
 			core = strtol(optarg, NULL, 10);
 		else
@@ -397,10 +403,17 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGPIPE, SIG_IGN);
-	int listener = listen_on((uint16_t)port);
+	if (addresses < 1 || addresses > LISTENERS_MAX)
+		return 2;
 	ep = epoll_create1(0);
 	struct epoll_event first = { .events = EPOLLIN, .data.ptr = NULL }, events[512];
-	epoll_ctl(ep, EPOLL_CTL_ADD, listener, &first);
+	int listener[LISTENERS_MAX];
+	for (long i = 0; i < addresses; i++) {
+		listener[i] = listen_on(INADDR_LOOPBACK + (uint32_t)i, &port);
+		epoll_ctl(ep, EPOLL_CTL_ADD, listener[i], &first);
+	}
+	printf("%u\n", port);
+	fflush(stdout);
 	while (!quit) {
 		int wait_ms = 1000;
 		if (heap_n) {
@@ -411,7 +424,8 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++) {
 			struct conn *c = events[i].data.ptr;
 			if (!c) {
-				accept_all(listener);
+				for (long k = 0; k < addresses; k++)
+					accept_all(listener[k]);
 				continue;
 			}
 			if (events[i].events & (EPOLLERR | EPOLLHUP))

@@ -45,6 +45,18 @@ def requests(recs, row, title):
             print(f"| {c} | {label} | {m('cpu_us'):.1f} | {spread} | {ratio} | {m('rps'):.0f} | {m('p50'):.0f} | {added} | {m('p99'):.0f} | {m('pss_kb') / 1024:.1f} | {sum(r['errors'] for r in rows)} |")
 
 
+def four(recs):
+    """CPU per request with four workers behind, as a multiple of that with one: each round's, and the median."""
+    rows = {}
+    for r in recs:
+        if r["kind"] == "http" and r["row"] == "small" and r["label"] in ("tollgate", "tollgate-4"):
+            rows.setdefault(r["conns"], {}).setdefault(r["label"], []).append(r["cpu_us"])
+    if any("tollgate-4" in d for d in rows.values()):
+        print("\nCPU per request with four workers behind, x one worker: " + "; ".join(
+            f"{c} connections {statistics.median(d['tollgate-4']) / statistics.median(d['tollgate']):.2f} ("
+            + ", ".join(f"{b / a:.2f}" for a, b in zip(d["tollgate"], d["tollgate-4"])) + ")" for c, d in sorted(rows.items())) + ".")
+
+
 def events(recs):
     rows = {}
     for r in recs:
@@ -92,6 +104,7 @@ def main():
     small = sum(r["requests"] for r in recs if r["kind"] == "http" and r["label"] == "tollgate")
     lines = sum(r["lines"] for r in recs if r["kind"] == "lines" and r["label"] == "tollgate")
     requests(recs, "small", "Chat requests of 307 bytes, answers of 0.7 KB")
+    four(recs)
     requests(recs, "100k", "Chat requests of 102 KB (a history of 185 messages)")
     events(recs)
     streams(recs)

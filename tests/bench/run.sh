@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tollgate beside nginx and HAProxy doing the same checks, in one interleaved run, in front of one mock worker. `make bench` runs this with no
+# Tollgate beside nginx and HAProxy doing the same checks, in one interleaved run, in front of one mock worker, and once more with four workers behind. `make bench` runs this with no
 # options; it takes about fifteen minutes. Prints progress on stderr and Markdown tables on stdout.
 #
 #   run.sh [-1] [-2] [-g LABEL,PORT,PID[,AUTH]]... [-p mock port] [-n rounds=5] [-s seconds=2] [-c conns=1,64,256] [-b conns of the 100 KB row=16]
@@ -54,7 +54,7 @@ for t in mock_upstream tcp_floor sse_load; do cc -std=gnu17 -D_GNU_SOURCE -O2 -o
 export SSE_LOAD=$run/sse_load
 ulimit -n "$(ulimit -Hn)"
 python3 "$here/prepare.py" "$run"
-"$run/mock_upstream" -p "$up" -c "$load_cpu" >"$run/mock.port" 2>"$run/mock.err" &
+"$run/mock_upstream" -p "$up" -n 4 -c "$load_cpu" >"$run/mock.port" 2>"$run/mock.err" &
 pids+=($!)
 mock=$!
 for _ in $(seq 100); do
@@ -115,6 +115,13 @@ measure start --label tollgate --port "$port" --count 11 -- "${gate[@]}"
 pids+=($!)
 gate_pid=$!
 add tollgate "$port" $gate_pid
+# The same mock on four addresses: what choosing costs, and that connections are spread over four, without the load of three more processes.
+port=$(free_port)
+fill tollgate.toml tollgate-4 "$port" | sed "s|^urls = .*|urls = [\"http://127.0.0.1:$up\", \"http://127.0.0.2:$up\", \"http://127.0.0.3:$up\", \"http://127.0.0.4:$up\"]|" \
+	>"$run/tollgate-4.toml"
+taskset -c 0 "$tollgate" serve --config "$run/tollgate-4.toml" 2>"$run/tollgate-4.err" &
+pids+=($!)
+add tollgate-4 "$port" $!
 for g in "${others[@]}"; do
 	IFS=, read -r l p d a <<<"$g"
 	add "$l" "$p" "$d" "${a:-}"
@@ -130,7 +137,7 @@ for i in "${!names[@]}"; do # each must answer, also the big body; each that che
 	good=$(ask "$i" "${auths[$i]}" "$here/body.json") large=$(ask "$i" "${auths[$i]}" "$run/body-100k.json") bad=$(ask "$i" "Bearer sk-wrong" "$here/body.json")
 	say "$(printf '%-18s port %s  right key: %s  100 KB: %s  wrong key: %s' "${names[$i]}" "${ports[$i]}" "$good" "$large" "$bad")"
 	want=200
-	case ${names[$i]} in *-key | *-limit | tollgate) want=401 ;; esac
+	case ${names[$i]} in *-key | *-limit | tollgate*) want=401 ;; esac
 	if [ "$good $large $bad" != "200 200 $want" ]; then
 		say "run.sh: ${names[$i]} does not answer as it should"
 		tail -n 5 "$run/${names[$i]}".err "$run/${names[$i]}".log >&2 2>/dev/null || true
@@ -152,21 +159,21 @@ for r in $(seq "$rounds"); do
 	done
 	if [ "$big" != 0 ]; then
 		for i in "${!names[@]}"; do
-			case ${names[$i]} in *-plain | *-limit) continue ;; esac
+			case ${names[$i]} in *-plain | *-limit | tollgate-4) continue ;; esac
 			measure http --row 100k --body "$run/body-100k.json" --label "${names[$i]}" --pid "${spids[$i]}" --url "$(url "$i")" --conns "$big" --secs "$secs" \
 				--auth "${auths[$i]}" --load-cpu $load_cpu
 		done
 	fi
 	note_logs # before the streams, which wrk does not count
 	for i in "${!names[@]}"; do
-		case ${names[$i]} in *-limit) continue ;; esac
+		case ${names[$i]} in *-limit | tollgate-4) continue ;; esac
 		measure events --label "${names[$i]}" --pid "${spids[$i]}" --port "${ports[$i]}" --auth "${auths[$i]}" --count 300 --load-cpu $load_cpu
 	done
 done
 if [ "$streams" != 0 ]; then
 	say "-- $streams streams, 10 events a second each"
 	for i in "${!names[@]}"; do
-		case ${names[$i]} in *-limit | haproxy-plain) continue ;; esac
+		case ${names[$i]} in *-limit | haproxy-plain | tollgate-4) continue ;; esac
 		measure streams --label "${names[$i]}" --pid "${spids[$i]}" --port "${ports[$i]}" --auth "${auths[$i]}" --streams "$streams" --load-cpu $load_cpu
 	done
 fi
