@@ -8,6 +8,7 @@
 # Process id: data/run_api.pid. Written: logs/run_api.out (the server's own words), logs/app.log (requests), logs/workers.log (the workers' output).
 # Whether it runs is told by a lock on data/run_api.lock, which the server holds as long as it lives: a stale file means nothing.
 set -eu
+self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 cd "$(dirname "$0")/.."
 config=${ORCHESTRA_CONFIG:-deploy/orchestra.toml}
 tollgate=build/tollgate
@@ -16,7 +17,7 @@ stop_seconds=${STOP_SECONDS:-60}
 
 usage() {
 	[ $# -eq 0 ] || echo "run_api.sh: $*" >&2
-	sed -n '2,3s/^# //p' "$0" >&2
+	sed -n '2,3s/^# //p' "$self" >&2
 	exit 2
 }
 
@@ -44,11 +45,10 @@ case "$n:$counts" in 3:" 0 0 0") usage "no workers at all: nothing would be serv
 
 mkdir -p data logs
 exec 9>>$lock
-free() { flock -n 9; }         # nobody runs, and now we hold it
 pid() { cat $pid_file 2>/dev/null || echo unknown; }
 
 stop() {
-	if free; then
+	if flock -n 9; then
 		echo "run_api.sh: it is not running"
 		return 0
 	fi
@@ -64,15 +64,14 @@ stop() {
 	echo "run_api.sh: stopped"
 }
 
-# Keys of the first run; a variable that is set already wins.
-take_keys() {
-	[ -e data/keys.env ] || return 0
-	while IFS='=' read -r name value; do
-		case $name in
-		INFERENCE_ADMIN_KEY) export INFERENCE_ADMIN_KEY="${INFERENCE_ADMIN_KEY:-$value}" ;;
-		INFERENCE_READ_KEY) export INFERENCE_READ_KEY="${INFERENCE_READ_KEY:-$value}" ;;
-		esac
-	done <data/keys.env
+# The admin key, as the server knows it: from the environment, else from data/keys.env (written by `tollgate init`, perhaps edited since).
+admin_key() {
+	if [ -n "${INFERENCE_ADMIN_KEY:-}" ]; then
+		printf %s "$INFERENCE_ADMIN_KEY"
+	elif [ -r data/keys.env ]; then
+		sed -n 's/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}INFERENCE_ADMIN_KEY=//p' data/keys.env | tail -n 1 |
+			sed -e "s/^\"\([^\"]*\)\".*/\1/; t" -e "s/^'\([^']*\)'.*/\1/; t" -e 's/[[:space:]].*//'
+	fi
 }
 
 shown=0
@@ -84,13 +83,16 @@ show_progress() {
 }
 
 start() {
-	if ! free; then
+	if ! flock -w 2 9; then # a moment, in case somebody has just looked at its status
 		echo "run_api.sh: it is already running, as process $(pid)" >&2
 		return 1
 	fi
-	[ -x $tollgate ] || make build
-	[ -n "${INFERENCE_ADMIN_KEY:-}" ] || [ -e data/keys.env ] || $tollgate init --quiet
-	take_keys
+	# From here on the file names a process that holds the lock: this one, then the server.
+	server=
+	trap '[ -z "$server" ] || kill -TERM $server; exit 130' INT TERM
+	echo $$ >$pid_file
+	[ -x $tollgate ] || make build 9>&-
+	[ -n "${INFERENCE_ADMIN_KEY:-}" ] || [ -e data/keys.env ] || $tollgate init --quiet 9>&-
 	set -- --config "$config"
 	i=0
 	for count in $counts; do
@@ -103,10 +105,9 @@ start() {
 	setsid $tollgate serve "$@" >>$out 2>&1 </dev/null &
 	server=$!
 	echo $server >$pid_file
-	trap 'kill -TERM $server; exit 130' INT TERM
 	while :; do
 		show_progress
-		if grep -q '^tollgate: all [0-9]* workers are ready' $out; then
+		if grep -q '^tollgate: all [0-9]* workers are ready' $out || { grep -q '^tollgate: ready' $out && ! grep -q '^tollgate: starting ' $out; }; then
 			echo "run_api.sh: started, process $server"
 			return 0
 		fi
@@ -117,7 +118,7 @@ start() {
 			rm -f $pid_file
 			return 1
 		fi
-		if grep -q 'it has failed and is tried again' $out; then
+		if grep -q '^tollgate: [^ ].* it has failed and is tried again' $out; then
 			kill -TERM $server
 			wait $server || true
 			show_progress
@@ -130,16 +131,16 @@ start() {
 }
 
 status() {
-	if free; then
+	if flock -n -s 9; then
+		flock -u 9
 		echo "run_api.sh: it is not running"
 		return 3
 	fi
-	take_keys
 	echo "run_api.sh: it runs, as process $(pid)"
 	sed -n 's/^tollgate: listening on /  listening on /p' $out
 	address=$(sed -n 's/^tollgate: listening on //p' $out | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/' | head -n 1)
 	# The key by a file that is no argument: arguments can be read by everybody.
-	if ! printf 'header = "X-API-Key: %s"\n' "${INFERENCE_ADMIN_KEY:-}" |
+	if ! printf 'header = "X-API-Key: %s"\n' "$(admin_key)" |
 		curl -q -fsS --noproxy '*' --max-time 5 --config - -H 'Accept: text/plain' "http://$address/status"; then
 		echo "run_api.sh: the table of workers needs the admin key, INFERENCE_ADMIN_KEY" >&2
 	fi

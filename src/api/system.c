@@ -2,14 +2,14 @@
 #include "base/version.h"
 #include "gate/exchange.h"
 #include "gate/handlers.h"
+#include <stdlib.h>
 
 enum tg_step tg_api_root(struct tg_exchange *x)
 {
 	static const char json[] = "{\"name\":\"Tollgate\",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}";
 	static const char html[] = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate</title><h1>Tollgate " TG_VERSION
 				   "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>";
-	struct tg_slice accept = tg_head_get(x->head, TG_H_ACCEPT);
-	if (accept.n && memmem(accept.p, accept.n, "text/html", 9))
+	if (tg_head_accepts(x->head, "text/html"))
 		return tg_answer(x, 200, "text/html; charset=utf-8", (struct tg_slice){ html, sizeof html - 1 }, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
 	return tg_answer(x, 200, "application/json", (struct tg_slice){ json, sizeof json - 1 }, "Vary: Accept\r\n");
 }
@@ -48,7 +48,7 @@ static struct tg_metrics_worker worker_figures(const struct tg_model *m, struct 
 {
 	struct tg_metrics_worker f = {
 		.model = m->conf->name, .worker = w->name, .state = atomic_load(&w->state), .in_use = (unsigned)atomic_load(&w->in_use),
-		.ejections = atomic_load(&w->ejections), .successes = atomic_load(&w->successes), .errors = atomic_load(&w->errors), .started = w->started != NULL,
+		.connections = atomic_load(&w->connections), .ejections = atomic_load(&w->ejections), .requests = atomic_load(&w->requests), .successes = atomic_load(&w->successes), .errors = atomic_load(&w->errors), .started = w->started != NULL,
 	};
 	if (w->started) {
 		f.restarts = atomic_load(&w->started->restarts);
@@ -62,17 +62,21 @@ enum tg_step tg_api_metrics(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	const struct tg_models *ms = &x->snap->models;
-	struct tg_metrics_worker workers[TG_METRIC_MODELS];
 	struct tg_metrics_model models[TG_METRIC_MODELS];
-	unsigned n = 0, nmodels = ms->n < TG_METRIC_MODELS ? ms->n : TG_METRIC_MODELS;
-	for (unsigned i = 0; i < nmodels; i++) {
-		models[i] = (struct tg_metrics_model){ ms->names[i], tg_queue_length(ms->v[i].queue) };
-		for (unsigned k = 0; k < ms->v[i].nworkers && n < TG_METRIC_MODELS; k++)
+	unsigned n = 0, all = 0, nmodels = ms->n < TG_METRIC_MODELS ? ms->n : TG_METRIC_MODELS;
+	for (unsigned i = 0; i < ms->n; i++)
+		all += ms->v[i].nworkers;
+	struct tg_metrics_worker *workers = calloc(all ? all : 1, sizeof *workers);
+	for (unsigned i = 0; i < ms->n; i++) {
+		if (i < nmodels)
+			models[i] = (struct tg_metrics_model){ ms->names[i], tg_queue_length(ms->v[i].queue) };
+		for (unsigned k = 0; workers && k < ms->v[i].nworkers; k++)
 			workers[n++] = worker_figures(&ms->v[i], ms->v[i].workers[k]);
 	}
 	struct tg_buf b;
 	tg_buf_init(&b, 16u << 20);
 	tg_metrics_write(&b, g->shards, g->nloops + 1, models, nmodels, workers, n, g->start_wall_us, tg_log_lost());
+	free(workers);
 	return tg_answer_buf(x, "text/plain; version=0.0.4; charset=utf-8", &b, NULL);
 }
 

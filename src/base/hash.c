@@ -6,6 +6,8 @@
 #include <sys/random.h>
 
 #define SAMPLE 4096u
+#define SPOTS 32u /* between the first and the last part */
+#define SPOT 64u
 
 static uint64_t seed;
 
@@ -48,7 +50,10 @@ uint64_t tg_hash(uint64_t h, const void *p, size_t n)
 uint64_t tg_hash_sample(uint64_t h, const void *p, size_t n)
 {
 	const unsigned char *c = p;
-	if (n <= 2 * SAMPLE)
+	if (n <= 2 * SAMPLE + SPOTS * SPOT)
 		return tg_hash(h, p, n);
-	return fold(bytes(bytes(h, c, SAMPLE), c + n - SAMPLE, SAMPLE), n);
+	h = bytes(bytes(h, c, SAMPLE), c + n - SAMPLE, SAMPLE);
+	for (unsigned i = 0; i < SPOTS; i++)
+		h = bytes(h, c + SAMPLE + (n - 2 * SAMPLE - SPOT) / SPOTS * i, SPOT);
+	return fold(h, n);
 }

@@ -8,5 +8,5 @@
 
 uint64_t tg_hash_seed(void); /* begin with it */
 uint64_t tg_hash(uint64_t h, const void *p, size_t n);
-/* Of long bytes only the first and last 4 KiB and the length. */
+/* Of long bytes only the first and last 4 KiB, 64 bytes in 32 places between, and the length. */
 uint64_t tg_hash_sample(uint64_t h, const void *p, size_t n);

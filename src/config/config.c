@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MODELS_MAX = 1000, ENV_WARNINGS = 20, SHORT_KEY = 16, PATH_BYTES = 4096, ORIGINS_MAX = 128 };
 enum layer { FROM_DEFAULT, FROM_KEYS_ENV, FROM_DOTENV, FROM_TOML, FROM_ENV };
@@ -542,6 +543,11 @@ static bool read_env_file(struct loader *l, const char *name, char path[PATH_BYT
 		return false;
 	}
 	char *text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, &mode, &why);
+	/* data/ is where the program works: a configuration that lies elsewhere, as in /etc, has no such folder beside it. */
+	if (!text && errno == ENOENT && slash && strncmp(name, "data/", 5) == 0 && access(name, F_OK) == 0) {
+		snprintf(path, PATH_BYTES, "%s", name);
+		text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, &mode, &why);
+	}
 	if (!text) {
 		if (errno == ENOENT || errno == ENOTDIR)
 			return true;
@@ -618,6 +624,10 @@ static bool check_whole(struct loader *l)
 		tg_err_set(l->err, "[server] max_buffered_bytes (%s) is less than max_body_bytes: no such body could be taken", o);
 		return false;
 	}
+	if (strcmp(c->log_path, "-") != 0 && strcmp(c->log_path, c->workers_log_path) == 0) { /* two would rotate it */
+		tg_err_set(l->err, "[log] workers_path (%.300s) is [log] path, too: %.300s", tg_config_origin(c, "log", "workers_path"), c->log_path);
+		return false;
+	}
 	/* Replacing a half of the first entry can make it equal to another. */
 	for (size_t i = 1; i < c->listen.n; i++)
 		if (tg_listen_parse(tg_slice_cstr(c->listen.v[0]), &a, &why) && tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &b, &why) && tg_slice_eq(a.host, b.host) &&
@@ -637,6 +647,10 @@ static bool apply_counts(struct loader *l)
 		for (size_t k = 0; k < l->c->nmodels; k++)
 			if (tg_slice_eq(w->model, tg_slice_cstr(l->c->models[k].name)))
 				m = &l->c->models[k];
+		if (l->src->reload && (!m || !m->command.n)) {
+			warnf(l, "--workers %.*s=%u is ignored: there is no such model with a command any more", (int)(w->model.n < 128 ? w->model.n : 128), w->model.p, w->n);
+			continue;
+		}
 		if (!m || !m->command.n) {
 			tg_err_set(l->err, "--workers %.*s=%u: %s", (int)(w->model.n < 128 ? w->model.n : 128), w->model.p, w->n,
 				   m ? "that model has urls, not a command to start workers with" : "there is no such model in the configuration");

@@ -1,7 +1,7 @@
 #pragma once
 /*
  * The configuration as the program uses it: one struct, made by tg_config_load from environment, TOML, .env and
- * data/keys.env in that order of precedence, immutable afterwards. Owner: the caller of tg_config_load; tg_config_free.
+ * data/keys.env (beside the file, else in the working directory) in that order of precedence, immutable afterwards. Owner: the caller of tg_config_load; tg_config_free.
  * The options table (tables/options.def) is the one place that knows names, types, bounds, defaults and words of help; the
  * struct has one field a row.
  */
@@ -97,6 +97,7 @@ struct tg_config_source {
 	const char *dir;           /* where .env and data/keys.env are looked for when there is no file; NULL: "." */
 	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
 	unsigned nworkers;
+	bool reload;               /* `workers` may name what the file no longer has: warned about */
 };
 
 /* Exit code 2 material: on failure returns NULL and err has file, line, key, what was wrong and the nearest known name. Warnings go

@@ -7,6 +7,7 @@
  */
 #include "config/options.h"
 #include "config/env.h"
+#include "base/log.h"
 #include "base/utf8.h"
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -485,6 +486,27 @@ static void print_secret(struct tg_slice s, struct tg_buf *out)
 	tg_buf_json(out, s.n ? tg_slice_cstr(prefix) : TG_S(""));
 }
 
+/* An argument or a variable of a command: it may hold a key, by its looks or by the variable's name. */
+static void print_redacted(struct tg_slice s, struct tg_buf *out)
+{
+	static const char *const words[] = { "KEY", "TOKEN", "SECRET", "PASSWORD" };
+	const char *eq = memchr(s.p, '=', s.n);
+	for (unsigned i = 0; eq && i < sizeof words / sizeof words[0]; i++) {
+		char name[128];
+		snprintf(name, sizeof name, "%.*s", (int)(eq - s.p < 127 ? eq - s.p : 127), s.p);
+		if (strcasestr(name, words[i])) {
+			char text[160];
+			snprintf(text, sizeof text, "%s=[redacted]", name);
+			tg_buf_json(out, tg_slice_cstr(text));
+			return;
+		}
+	}
+	size_t cap = 2 * s.n + 16;
+	char *text = malloc(cap);
+	tg_buf_json(out, text ? (struct tg_slice){ text, tg_log_redact(s, text, cap) } : TG_S("[no memory]"));
+	free(text);
+}
+
 void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf *out)
 {
 	const void *field = (const char *)base + o->offset;
@@ -497,6 +519,8 @@ void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf 
 				tg_buf_lit(out, ", ");
 			if (is_secret(o->type))
 				print_secret(tg_slice_cstr(l->v[i]), out);
+			else if (o->type == TG_OPT_ENVS || o->type == TG_OPT_ARGV)
+				print_redacted(tg_slice_cstr(l->v[i]), out);
 			else
 				tg_buf_json(out, tg_slice_cstr(l->v[i]));
 		}

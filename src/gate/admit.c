@@ -117,8 +117,11 @@ enum tg_step tg_stage_admit(struct tg_exchange *x)
 	}
 	if (pin || waiting)
 		return enter_queue(x, pin);
-	switch (tg_model_pick(x->model, x->waiter.except, &x->worker, &x->trial)) {
-	case TG_PICK_OK: return TG_NEXT;
+	switch (tg_waiter_pick(x->model, &x->waiter)) {
+	case TG_PICK_OK:
+		x->worker = x->waiter.worker;
+		x->trial = x->waiter.trial;
+		return TG_NEXT;
 	case TG_PICK_BUSY: return enter_queue(x, NULL);
 	case TG_PICK_DOWN: break;
 	}

@@ -205,7 +205,12 @@ static void on_hup(uv_signal_t *s, int signum)
 	tg_log_reopen();
 	tg_output_reopen();
 	struct tg_err err = { "out of memory" };
-	struct tg_config *fresh = c->conf->source ? tg_config_load(c->conf->source, &err, warn_line, NULL) : NULL;
+	struct tg_config *fresh = NULL;
+	if (c->conf->source) {
+		struct tg_config_source source = *c->conf->source;
+		source.reload = true;
+		fresh = tg_config_load(&source, &err, warn_line, NULL);
+	}
 	if (fresh && !tg_supervise_check(fresh, &err)) {
 		tg_config_free(fresh);
 		fresh = NULL;
@@ -259,8 +264,6 @@ static void workers_ended(void *ctx)
 	if (c->over)
 		return;
 	c->over = true;
-	if (c->conf->stopping)
-		c->conf->stopping(c->conf->ctx);
 	block_signals(true);
 	c->looking_up = tg_resolve_pending() > 0;
 	if (c->looking_up)
@@ -282,12 +285,7 @@ static void all_ended(struct control *c)
 	if (c->ending)
 		return;
 	c->ending = true;
-	uint32_t longest = 0;
-	const struct tg_config *cfg = c->gate.snapshot->config;
-	for (size_t i = 0; i < cfg->nmodels; i++)
-		if (cfg->models[i].command.n && cfg->models[i].stop_ms > longest)
-			longest = cfg->models[i].stop_ms;
-	uv_timer_start(&c->deadline, on_workers_deadline, longest + CUT_GRACE_MS, 0);
+	uv_timer_start(&c->deadline, on_workers_deadline, tg_supervisor_stop_ms(c->watch.supervisor) + CUT_GRACE_MS, 0);
 	tg_watch_stop(&c->watch, workers_ended, c);
 	if (c->hurry)
 		tg_watch_stop(&c->watch, workers_ended, c);
@@ -489,6 +487,9 @@ static bool names_pending(const struct control *c)
 static void begin_watch(struct control *c)
 {
 	tg_watch_models(&c->watch);
+	unsigned workers = tg_supervisor_count(c->watch.supervisor).all;
+	if (workers)
+		fprintf(stderr, "tollgate: starting %u worker%s\n", workers, workers == 1 ? "" : "s");
 	tg_watch_start(&c->watch);
 	tg_watch_look(&c->watch);
 	uint64_t until = tg_mono_us() / 1000 + NAMES_MS;

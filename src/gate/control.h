@@ -15,7 +15,6 @@ struct tg_control_conf {
 	/* A started worker became ready (end NULL) or ended; control thread; may be NULL. */
 	void (*worker_changed)(struct tg_gate *g, void *ctx, const struct tg_worker *w, const struct tg_child_end *end);
 	void (*started)(struct tg_gate *g, void *ctx); /* it serves; runs in the control thread, may use g->control; may be NULL */
-	void (*stopping)(void *ctx);          /* before the control loop's last turn: close own handles; may be NULL */
 	void *ctx;
 };
 /* Runs until it is told to end. Exit code: 0 a clean end, 1 it could not start or was ended by tg_control_end with another code. */

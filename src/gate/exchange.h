@@ -123,7 +123,7 @@ enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG
 /* ---- forward.c: towards the worker ---- */
 enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */
 bool tg_forward_retry(struct tg_exchange *x);         /* the worker broke off before the first byte; true: tried again */
-bool tg_forward_elsewhere(struct tg_exchange *x);     /* a trial failed by its status: on another worker; true: tried again */
+bool tg_forward_elsewhere(struct tg_exchange *x);     /* a trial failed by its status: on another worker; true: that is seen to, perhaps by an error */
 uint64_t tg_forward_print(struct tg_exchange *x);     /* its fingerprint, while the request is still there */
 bool tg_forward_build(struct tg_exchange *x);         /* the request as the worker gets it; forward_build.c */
 void tg_forward_let_go(struct tg_exchange *x);        /* frees what only a retry would need */

@@ -147,6 +147,8 @@ static enum tried try_again(struct tg_exchange *x)
 	bool poisonous = x->print && tg_quarantine_left(x->gl->gate->quarantine, x->print, tg_loop_ms(x->gl->loop)) > 0;
 	while (!poisonous && x->sends < SENDS_MAX && x->retries < RETRIES_MAX) {
 		enum tg_pick p = tg_model_pick(x->model, x->failed, &x->worker, &x->trial);
+		if (p == TG_PICK_DOWN && x->failed->started) /* it has been looked at meanwhile, and is there */
+			p = tg_model_pick(x->model, NULL, &x->worker, &x->trial);
 		if (p == TG_PICK_DOWN)
 			break;
 		x->retries++;
@@ -183,31 +185,31 @@ static bool go_on(struct tg_exchange *x)
 	return false;
 }
 
-/* To another worker that is free right now. False: there is none, and nothing has changed. */
-static bool change_worker(struct tg_exchange *x, bool *going)
+/* To another worker that is free right now. STAYED: there is none, and nothing has changed. LOST: neither that one nor any other could be had after all. */
+enum change { STAYED, GOING, LOST };
+static enum change change_worker(struct tg_exchange *x)
 {
 	struct tg_worker *other;
 	bool trial;
 	if (x->sends >= SENDS_MAX || tg_model_pick(x->model, x->worker, &other, &trial) != TG_PICK_OK)
-		return false;
+		return STAYED;
 	leave_worker(x);
 	x->worker = other;
 	x->trial = trial;
 	x->retries++;
 	tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
-	*going = connect_worker(x, false) || go_on(x);
-	return true;
+	return connect_worker(x, false) || go_on(x) ? GOING : LOST;
 }
 
 /* A kept-alive connection had died: the worker may have closed it because it was idle, which is nobody's fault; or the worker itself has ended, and would be met in the
  * middle of that on a fresh connection. So another is taken where one is free. (Of a started worker it is known in a moment: that goes the ordinary way.) */
 static bool refresh(struct tg_exchange *x)
 {
-	bool going;
 	x->refreshed = true;
 	tg_quarantine_suspect(x->gl->gate->quarantine, tg_forward_print(x), x->worker, tg_loop_ms(x->gl->loop));
-	if (!x->affinity && change_worker(x, &going))
-		return going;
+	enum change c = x->affinity ? STAYED : change_worker(x);
+	if (c != STAYED)
+		return c == GOING;
 	x->retries++;
 	tg_metrics_count(x->gl->metrics, TG_COUNT_RETRIES);
 	tg_upstream_close(x->up);
@@ -228,8 +230,10 @@ bool tg_forward_retry(struct tg_exchange *x)
 
 bool tg_forward_elsewhere(struct tg_exchange *x)
 {
-	bool going;
-	return !x->aborted && change_worker(x, &going) && going;
+	enum change c = x->aborted ? STAYED : change_worker(x);
+	if (c == LOST)
+		tg_relay_fail(x, TG_E_unavailable, "no_worker", "No worker of this model could be reached; try again soon.");
+	return c != STAYED;
 }
 
 static void on_connected(struct tg_upconn *u, int error)

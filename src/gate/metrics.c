@@ -31,7 +31,7 @@ static const struct {
 
 static const uint8_t gauge_metric[TG_GAUGE_COUNT] = {
 	[TG_GAUGE_CONNECTIONS] = M_connections, [TG_GAUGE_IN_FLIGHT] = M_in_flight, [TG_GAUGE_STREAMS] = M_streams,
-	[TG_GAUGE_QUEUED] = M_queued, [TG_GAUGE_WORKER_CONNECTIONS] = M_worker_connections,
+	[TG_GAUGE_QUEUED] = M_queued,
 };
 static const uint8_t counter_metric[TG_COUNT_COUNT] = {
 	[TG_COUNT_RETRIES] = M_retries, [TG_COUNT_WORKER_CONNECTS] = M_worker_connects, [TG_COUNT_WORKER_ERRORS] = M_worker_errors,
@@ -463,7 +463,7 @@ static void write_waits(struct page *p, const struct tg_metrics_model *models, u
 			if (!n)
 				continue;
 			tg_buf_fmt(p->out, "%s{", about[M_timeouts].name);
-			label(p->out, "model", m < named ? models[m].name : "other");
+			label(p->out, "model", m < named ? models[m].name : TG_METRIC_OTHER);
 			label(p->out, "clock", clocks[c]);
 			tg_buf_char(p->out, '}');
 			number(p->out, n);
@@ -489,7 +489,7 @@ static void write_models(struct page *p, struct tg_buf *t, const struct tg_metri
 				t->len = 0;
 				tg_buf_char(t, '{');
 				label(t, "gen_ai_operation_name", op_names[j % OPS]);
-				label(t, "gen_ai_request_model", m < named ? models[m].name : "other");
+				label(t, "gen_ai_request_model", m < named ? models[m].name : TG_METRIC_OTHER);
 				if (rows[r].kinds > 1)
 					label(t, "gen_ai_token_type", j / OPS ? "output" : "input");
 				if (!t->failed)
@@ -537,13 +537,18 @@ static void write_workers(struct page *p, const struct tg_metrics_worker *v, uns
 	head(p, M_worker_in_use);
 	for (unsigned i = 0; i < n; i++)
 		worker_value(p, M_worker_in_use, &v[i], v[i].in_use, 1);
+	head(p, M_worker_connections);
+	for (unsigned i = 0; i < n; i++)
+		worker_value(p, M_worker_connections, &v[i], v[i].connections, 1);
 	head(p, M_worker_requests);
-	for (unsigned i = 0; i < 2 * n; i++) {
-		const struct tg_metrics_worker *w = &v[i / 2];
+	for (unsigned i = 0; i < 3 * n; i++) {
+		const struct tg_metrics_worker *w = &v[i / 3];
+		static const char *const outcomes[] = { "ok", "error", "cut" };
+		uint64_t known = w->successes + w->errors, counts[] = { w->successes, w->errors, w->requests > known ? w->requests - known : 0 };
 		worker_labels(p, M_worker_requests, w);
-		label(p->out, "outcome", i % 2 ? "error" : "ok");
+		label(p->out, "outcome", outcomes[i % 3]);
 		tg_buf_char(p->out, '}');
-		number(p->out, i % 2 ? w->errors : w->successes);
+		number(p->out, counts[i % 3]);
 	}
 	head(p, M_worker_ejections);
 	for (unsigned i = 0; i < n; i++)

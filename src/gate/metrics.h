@@ -7,7 +7,8 @@
 #include "gate/record.h"
 #include "http/h1.h"
 
-#define TG_METRIC_MODELS 256 /* models beyond this share the last place, labelled "other" */
+#define TG_METRIC_MODELS 256 /* models beyond this share the last place, labelled */
+#define TG_METRIC_OTHER "(other)" /* which no model can be called */
 
 struct tg_metrics_shard; /* opaque, cache-line aligned */
 struct tg_metrics_shard *tg_metrics_shard_new(void);
@@ -15,7 +16,7 @@ void tg_metrics_shard_free(struct tg_metrics_shard *s);
 
 void tg_metrics_record(struct tg_metrics_shard *s, const struct tg_record *r); /* at the end of each request */
 void tg_metrics_refusal(struct tg_metrics_shard *s, const char *reason);      /* a name from refusals.def or tables/reasons.def */
-enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_WORKER_CONNECTIONS, TG_GAUGE_COUNT };
+enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_COUNT };
 void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta);
 enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_COUNT };
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c);
@@ -30,8 +31,8 @@ struct tg_metrics_model { /* one a model, by its index; filled by the handler */
 struct tg_metrics_worker { /* one a worker, filled by the handler */
 	const char *model, *worker;
 	int state;             /* enum tg_worker_state */
-	unsigned in_use, ejections;
-	uint64_t successes, errors;
+	unsigned in_use, connections, ejections;
+	uint64_t requests, successes, errors; /* requests: of which neither the one nor the other were cut */
 	bool started;          /* it is ours: the rest is known */
 	unsigned restarts;
 	uint64_t cpu_us, rss_bytes;

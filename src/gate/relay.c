@@ -194,9 +194,12 @@ static bool collect(struct tg_exchange *x, const char *p, size_t n)
 {
 	size_t had = x->collected.cap;
 	tg_buf_put(&x->collected, p, n);
-	if (!x->collected.failed && tg_exchange_charge(x, x->collected.cap - had))
+	if (x->collected.failed)
+		rubbish(x); /* longer than any answer */
+	else if (!tg_exchange_charge(x, x->collected.cap - had))
+		tg_relay_fail(x, TG_E_unavailable, "memory", "The gate is out of memory for answers; try again soon.");
+	else
 		return true;
-	rubbish(x);
 	return false;
 }
 
@@ -209,6 +212,7 @@ static void answer_collected(struct tg_exchange *x, bool reuse)
 	unsigned pid = w->started ? (unsigned)atomic_load(&w->started->pid) : 0;
 	uint64_t now = tg_mono_us();
 	release_up(x, reuse);
+	x->done = true; /* as far as the worker goes */
 	x->status = 0;
 	struct tg_buf out;
 	tg_buf_init(&out, COLLECT_MAX * 2u);

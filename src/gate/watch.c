@@ -65,7 +65,7 @@ static void look_at(struct tg_watch *watch, struct tg_worker *w, uint32_t every_
 	bool usable = tg_worker_usable(w) && atomic_load(&w->addr);
 	if (tg_worker_named(w) && !w->resolving && (!w->resolved_ms || now - w->resolved_ms >= (usable ? RESOLVE_MS : TURN_MS / 2))) {
 		w->resolved_ms = now;
-		(void)tg_resolve_start(loop, w, NULL, NULL);
+		(void)tg_resolve_start(loop, w);
 	}
 	if (!atomic_load(&w->addr) || !wants_probe(w, every_ms, now))
 		return;
@@ -124,7 +124,7 @@ void tg_watch_retry(struct tg_watch *watch)
 	for (unsigned i = 0; !watch->stopping && i < ms->n; i++) {
 		bool asked = false;
 		for (unsigned k = 0; k < ms->v[i].nworkers; k++)
-			asked |= atomic_load(&ms->v[i].workers[k]->state) == TG_WORKER_FAILED && atomic_exchange(&ms->v[i].workers[k]->want_probe, false);
+			asked |= atomic_load(&ms->v[i].workers[k]->state) == TG_WORKER_FAILED && atomic_exchange(&ms->v[i].workers[k]->want_retry, false);
 		if (asked)
 			tg_supervisor_retry(watch->supervisor, &ms->v[i]);
 	}
@@ -150,7 +150,9 @@ void tg_gate_look(struct tg_gate *g)
 
 void tg_gate_reprobe(struct tg_gate *g, const struct tg_model *m)
 {
-	for (unsigned i = 0; i < m->nworkers; i++)
+	for (unsigned i = 0; i < m->nworkers; i++) {
 		atomic_store(&m->workers[i]->want_probe, true);
+		atomic_store(&m->workers[i]->want_retry, true);
+	}
 	uv_async_send(&g->wake);
 }

@@ -3,6 +3,7 @@
  */
 #include "pool/child.h"
 #include "pool/keeper.h"
+#include "pool/procfs.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 
 #define OUTPUT_LINGER_MS 1000
 #define LIFELINE_FD 3
+#define ADOPTED_MAX 256
 
 static void closed(uv_handle_t *h)
 {
@@ -120,14 +122,20 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 	}
 }
 
-/* What its group still holds when the keeper itself was killed. The keeper's other descendants come to us, who are a subreaper too. */
-static void end_group(struct tg_child *c)
+bool tg_child_end_adopted(const pid_t *keepers, unsigned n)
 {
-	if (c->pid <= 0)
-		return;
-	kill(-c->pid, SIGKILL);
-	for (int i = 0; i < 64 && waitpid(-c->pid, NULL, WNOHANG) > 0; i++)
-		;
+	pid_t children[ADOPTED_MAX];
+	unsigned have = tg_procfs_children(getpid(), children, ADOPTED_MAX), strangers = 0;
+	for (unsigned i = 0; i < have; i++) {
+		bool ours = false;
+		for (unsigned k = 0; k < n; k++)
+			ours |= keepers[k] == children[i];
+		if (ours)
+			continue;
+		kill(children[i], SIGKILL);
+		strangers += waitpid(children[i], NULL, WNOHANG) != children[i];
+	}
+	return strangers > 0;
 }
 
 static void on_exit_of_keeper(uv_process_t *p, int64_t status, int sig)
@@ -135,8 +143,8 @@ static void on_exit_of_keeper(uv_process_t *p, int64_t status, int sig)
 	struct tg_child *c = p->data;
 	(void)status;
 	c->keeper_gone = true;
-	if (sig)
-		end_group(c);
+	if (sig && c->pid > 0)
+		kill(-c->pid, SIGKILL);
 	/* Its last words may still lie in the lifeline. */
 	char more[sizeof c->line];
 	uv_os_fd_t fd;

@@ -37,5 +37,8 @@ void tg_child_stop(struct tg_child *c); /* SIGTERM, after stop_ms SIGKILL; on_en
 void tg_child_kill(struct tg_child *c);
 /* Back-pressure: while paused nothing is read and a command that writes much must wait. */
 void tg_child_pause(struct tg_child *c, bool pause);
+/* What a keeper that was killed has left has become ours (the gate is a subreaper): every child of this process but these keepers is killed. True: some are not yet gone, and what
+ * they leave may follow. */
+bool tg_child_end_adopted(const pid_t *keepers, unsigned n);
 /* "exited with status 1", "was ended by signal 9 (Killed)", "could not be run: No such file or directory". */
 void tg_child_end_text(const struct tg_child_end *e, char *out, size_t cap);

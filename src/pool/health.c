@@ -77,9 +77,14 @@ static bool change(struct tg_worker *w, int from, int to)
 }
 
 /* True: it was usable until now. */
+static bool take_out(struct tg_worker *w)
+{
+	return change(w, TG_WORKER_UP, TG_WORKER_DOWN) || change(w, TG_WORKER_UNKNOWN, TG_WORKER_DOWN);
+}
+
 static bool go_down(struct tg_worker *w, const char *why)
 {
-	if (!change(w, TG_WORKER_UP, TG_WORKER_DOWN) && !change(w, TG_WORKER_UNKNOWN, TG_WORKER_DOWN))
+	if (!take_out(w))
 		return false;
 	tg_log(TG_LOG_F_WARN, "worker.down", "t:worker", w->name, "s:why", why, NULL);
 	return true;
@@ -100,6 +105,14 @@ static bool come_up(struct tg_worker *w, uint64_t now_ms)
 	atomic_fetch_add(&w->incarnation, 1);
 	tg_log(TG_LOG_F_INFO, "worker.up", "t:worker", w->name, NULL);
 	return true;
+}
+
+static bool has_usable(const struct tg_model *m)
+{
+	for (unsigned i = 0; i < m->nworkers; i++)
+		if (tg_worker_usable(m->workers[i]))
+			return true;
+	return false;
 }
 
 /* A started worker that is not reached has most likely ended: the supervisor is to look. True: it was up. */
@@ -137,6 +150,21 @@ static void send_away(struct tg_worker *w, uint64_t now_ms)
 	atomic_store(&w->failing, true);
 }
 
+/* For its failures. */
+static bool eject(const struct tg_model *m, struct tg_worker *w, const char *why, uint64_t now_ms)
+{
+	send_away(w, now_ms);
+	if (!take_out(w))
+		return false;
+	if (!has_usable(m) && change(w, TG_WORKER_DOWN, TG_WORKER_UP)) { /* the only other one was taken out in the same moment */
+		atomic_store(&w->failing, false);
+		return false;
+	}
+	tg_log(TG_LOG_F_WARN, "worker.down", "t:worker", w->name, "s:why", why, NULL);
+	atomic_fetch_add_explicit(&w->ejections, 1, memory_order_relaxed);
+	return true;
+}
+
 bool tg_health_fault(struct tg_model *m, struct tg_worker *w, enum tg_fault f, const char *why, bool trial, uint64_t now_ms)
 {
 	bool out = false;
@@ -149,10 +177,7 @@ bool tg_health_fault(struct tg_model *m, struct tg_worker *w, enum tg_fault f, c
 	} else if (trial && atomic_load(&w->failing)) {
 		send_away(w, now_ms);
 	} else if (f != TG_FAULT_UNREACHABLE && tg_worker_usable(w) && worse_than_peers(m, w, now_ms)) {
-		send_away(w, now_ms);
-		out = go_down(w, why);
-		if (out)
-			atomic_fetch_add_explicit(&w->ejections, 1, memory_order_relaxed);
+		out = eject(m, w, why, now_ms);
 	} else if (w->started && (f == TG_FAULT_UNREACHABLE || f == TG_FAULT_DROPPED)) {
 		out = doubt(w);
 	}
@@ -215,4 +240,12 @@ void tg_health_gone(struct tg_worker *w, bool for_good)
 	atomic_store(&w->half_open, false);
 	atomic_store(&w->failing, false);
 	atomic_store(&w->state, for_good ? TG_WORKER_FAILED : TG_WORKER_STARTING);
+}
+
+void tg_health_left(struct tg_worker *w)
+{
+	atomic_store(&w->half_open, false);
+	atomic_store(&w->failing, true); /* no probe brings it back */
+	atomic_store(&w->trial_at_ms, UINT64_MAX);
+	atomic_store(&w->state, TG_WORKER_DOWN);
 }

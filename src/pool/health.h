@@ -33,3 +33,4 @@ bool tg_health_probed(struct tg_worker *w, enum tg_probe_result r, uint64_t now_
 void tg_health_ready(struct tg_worker *w, bool restarted, uint64_t now_ms);
 bool tg_health_cleared(struct tg_worker *w);
 void tg_health_gone(struct tg_worker *w, bool for_good);
+void tg_health_left(struct tg_worker *w); /* it is no longer configured: nobody is given it any more */

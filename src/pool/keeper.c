@@ -6,10 +6,10 @@
  * goes on: a fork of the gate would hold its keys in memory and its listening sockets open, and could not be made once there are threads.
  *
  * Invariants: when it exits, no process that descends from the command is left. What a command starts in a session of its own comes to us all the same when its
- * parent ends (we are its subreaper), and is killed. Should we be killed ourselves, the command dies with us (PR_SET_PDEATHSIG) and the gate kills the rest of its group.
+ * parent ends (we are its subreaper), and is killed. Should we be killed ourselves, the command dies with us (PR_SET_PDEATHSIG), and what is left becomes the gate's child and is killed there (pool/child.c).
  */
 #include "pool/keeper.h"
-#include <dirent.h>
+#include "pool/procfs.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #define SWEEP_MS 20
+#define CHILDREN_MAX 256 /* looked at in one sweep */
 #define SWEEPS 150 /* three seconds: whatever survives SIGKILL that long hangs in the kernel */
 
 static int64_t now_ms(void)
@@ -82,26 +83,10 @@ static _Noreturn void run_command(char **argv, int failed, pid_t keeper)
 /* Children that came to us when their parents ended: killed one by one, wherever they have put themselves. */
 static void kill_children(void)
 {
-	DIR *d = opendir("/proc");
-	for (struct dirent *e; d && (e = readdir(d));) {
-		long pid = strtol(e->d_name, NULL, 10);
-		char path[64], text[512];
-		if (pid <= 0)
-			continue;
-		snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-		if (fd >= 0)
-			close(fd);
-		if (n <= 0)
-			continue;
-		text[n] = 0;
-		const char *p = strrchr(text, ')'); /* the name before it may hold anything */
-		if (p && p[1] && p[2] && strtol(p + 3, NULL, 10) == getpid())
-			kill((pid_t)pid, SIGKILL);
-	}
-	if (d)
-		closedir(d);
+	pid_t children[CHILDREN_MAX];
+	unsigned n = tg_procfs_children(getpid(), children, CHILDREN_MAX);
+	for (unsigned i = 0; i < n; i++)
+		kill(children[i], SIGKILL);
 }
 
 static void sweep(pid_t group)
@@ -124,11 +109,19 @@ struct kept {
 	int64_t stop_ms, kill_at; /* kill_at 0: not stopping */
 };
 
+/* The command's group, and the command itself where it has left it. It has not been reaped yet, so its number is still its own. */
+static void signal_command(const struct kept *k, int sig)
+{
+	kill(-k->command, sig);
+	if (getpgid(k->command) != k->command)
+		kill(k->command, sig);
+}
+
 static void stop(struct kept *k, int64_t grace_ms)
 {
 	int64_t at = now_ms() + grace_ms;
 	if (!k->kill_at)
-		kill(-k->command, SIGTERM);
+		signal_command(k, SIGTERM);
 	if (!k->kill_at || at < k->kill_at)
 		k->kill_at = at;
 }
@@ -171,7 +164,7 @@ static int keep(struct kept *k)
 		struct pollfd p[2] = { { .fd = k->signals, .events = POLLIN }, { .fd = k->lifeline, .events = POLLIN } };
 		int64_t left = k->kill_at ? k->kill_at - now_ms() : -1;
 		if (k->kill_at && left <= 0) {
-			kill(-k->command, SIGKILL);
+			signal_command(k, SIGKILL);
 			left = 1000; /* it may hang in the kernel: asked again */
 		}
 		if (poll(p, 2, left > 1000000 ? 1000000 : (int)left) < 0 && errno != EINTR)
@@ -224,6 +217,8 @@ int tg_keeper_main(int argc, char **argv)
 	close(failed[1]);
 	if (k.command < 0 || read(failed[0], &e, sizeof e) == (ssize_t)sizeof e) {
 		report(k.lifeline, "exec", e);
+		if (k.command > 0)
+			(void)waitpid(k.command, NULL, 0); /* the gate, who would inherit it, has no name for it */
 		return 127;
 	}
 	close(failed[0]);

@@ -2,7 +2,7 @@
  * Launching (see launch.h). The gate's own secrets are none of a worker's business: every variable that holds one (by the options table, or by "env:NAME" in the configuration) and everything named TOLLGATE_ is
  * left out of its environment.
  *
- * A port is only known to be free at the moment it is tried; who loses it to somebody else ends at once and gets another. A Unix socket in a folder that only our user
+ * A port is only known to be free at the moment it is tried; who loses it to somebody else ends, as a rule, and gets another. A Unix socket in a folder that only our user
  * can enter has no such gap, and no other user of the machine can reach the worker behind the gate's back: {socket} is the better choice where the command can do it.
  */
 #include "config/env.h"
@@ -11,15 +11,19 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 extern char **environ;
 
 #define EXPANDED_MAX (1u << 20) /* one argument */
+#define PORT_FIRST 16384
+#define PORTS_MIN 1024
 
 void tg_launch_free(struct tg_launch *l)
 {
@@ -36,17 +40,53 @@ void tg_launch_free(struct tg_launch *l)
 
 /* ---- where it listens ---- */
 
-static uint16_t try_port(uint16_t port)
+/* Ports that workers of ours have been given. A worker binds its port only when it has loaded its model, perhaps a minute later: until then the port looks free. */
+static uint8_t claimed[65536 / 8];
+
+static bool is_claimed(uint16_t port)
+{
+	return claimed[port / 8] >> port % 8 & 1;
+}
+
+static void claim(unsigned port, bool yes)
+{
+	if (port)
+		claimed[port / 8] = (uint8_t)(yes ? claimed[port / 8] | 1u << port % 8 : claimed[port / 8] & ~(1u << port % 8));
+}
+
+static bool try_port(uint16_t port)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t n = sizeof a;
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return 0;
+		return false;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* connections of its last process may still be closing */
-	bool ok = bind(fd, (struct sockaddr *)&a, n) == 0 && getsockname(fd, (struct sockaddr *)&a, &n) == 0;
+	bool ok = bind(fd, (struct sockaddr *)&a, n) == 0;
 	close(fd);
-	return ok ? ntohs(a.sin_port) : 0;
+	return ok;
+}
+
+/* Below the range from which the kernel takes ports for outgoing connections (32768 and up), so that none of those takes it before the worker does. Begins anywhere, so that two
+ * gates seldom try the same. */
+static uint16_t find_port(void)
+{
+	unsigned low = 32768, high;
+	FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+	if (f && fscanf(f, "%u %u", &low, &high) != 2)
+		low = 32768;
+	if (f)
+		fclose(f);
+	unsigned first = low > PORT_FIRST + PORTS_MIN ? PORT_FIRST : 1024, end = low > PORT_FIRST + PORTS_MIN ? low : 65536, n = end - first;
+	uint32_t r;
+	if (getrandom(&r, sizeof r, 0) != (ssize_t)sizeof r)
+		r = (uint32_t)getpid() * 2654435761u;
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t port = (uint16_t)(first + (r + i) % n);
+		if (!is_claimed(port) && try_port(port))
+			return port;
+	}
+	return 0;
 }
 
 /* Socket files of gates that were killed. */
@@ -56,7 +96,8 @@ static void sweep(const char *dir)
 	for (struct dirent *e; d && (e = readdir(d));) {
 		char *end;
 		long pid = strtol(e->d_name, &end, 10);
-		if (end != e->d_name && *end == '-' && pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+		struct stat st;
+		if (end != e->d_name && *end == '-' && pid > 0 && fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode) && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
 			unlinkat(dirfd(d), e->d_name, 0);
 	}
 	if (d)
@@ -109,13 +150,22 @@ static bool choose_place(struct tg_launch *l, const struct tg_worker *w, struct 
 		unlink(l->socket);
 		return true;
 	}
-	unsigned last = atomic_load(&w->started->port);
-	l->port = last ? try_port((uint16_t)last) : 0;
-	if (!l->port)
-		l->port = try_port(0);
+	uint16_t last = (uint16_t)atomic_load(&w->started->port);
+	if (last && try_port(last)) {
+		l->port = last;
+		return true;
+	}
+	claim(last, false);
+	l->port = find_port();
+	claim(l->port, true);
 	if (!l->port)
 		tg_err_set(err, "no free port on 127.0.0.1: %s", strerror(errno));
 	return l->port != 0;
+}
+
+void tg_launch_forget(const struct tg_worker *w)
+{
+	claim(atomic_load(&w->started->port), false);
 }
 
 /* ---- words in braces ---- */

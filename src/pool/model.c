@@ -6,17 +6,13 @@
 #include "pool/sessions.h"
 #include <stdlib.h>
 
-/* The same worker, from the registry that was. What a running process can be given without being started again is. */
+/* The same worker, from the registry that was. */
 static struct tg_worker *take_over(const struct tg_model *old, struct tg_worker *fresh)
 {
 	for (unsigned k = 0; old && k < old->nworkers; k++) {
 		struct tg_worker *w = old->workers[k];
 		if (!tg_worker_same(w, fresh))
 			continue;
-		if (w->started) {
-			atomic_store(&w->started->start_ms, fresh->started->start_ms);
-			atomic_store(&w->started->stop_ms, fresh->started->stop_ms);
-		}
 		tg_worker_put(fresh);
 		return tg_worker_get(w);
 	}

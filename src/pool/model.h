@@ -60,12 +60,14 @@ struct tg_waiter { /* embedded in the exchange */
 	bool trial;
 	tg_msg_fn granted;        /* runs in `loop` with the waiter */
 };
+/* As tg_model_pick, `except` being a wish: where there is nobody else, that one after all. Into w->worker and w->trial. */
+enum tg_pick tg_waiter_pick(struct tg_model *m, struct tg_waiter *w);
 enum tg_enqueue { TG_ENQUEUE_WAITING, TG_ENQUEUE_GOT, TG_ENQUEUE_FULL, TG_ENQUEUE_DOWN };
 struct tg_queue *tg_queue_new(void);
 struct tg_queue *tg_queue_get(struct tg_queue *q);
 void tg_queue_put(struct tg_queue *q);
 unsigned tg_queue_length(struct tg_queue *q);
-/* First in, first served, but a free slot beats the order: who waits for one busy worker holds up nobody. GOT: a slot was free after all (w->worker). */
+/* First in, first served, but who waits for one busy worker, or will not have the free one, holds up nobody. GOT: a slot was free after all (w->worker). */
 enum tg_enqueue tg_queue_wait(struct tg_model *m, struct tg_waiter *w);
 /* Leaves the queue. False: a grant is already on its way (the waiter must live until `granted` ran, which then gives the slot back). */
 bool tg_queue_leave(struct tg_waiter *w);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/logfile.h"
+#include "base/terminal.h"
 
 #define LOG_MAX (256u << 10) /* bytes a second that are written and kept */
 #define RAW_MAX (TG_OUTPUT_LINE_MAX + 512) /* what is cut is cut after redaction: a key that lies across the cut is seen whole */
@@ -81,6 +82,15 @@ static void write_line(struct tg_output *o, int pid, struct tg_slice line)
 	tg_buf_free(&b);
 }
 
+static void hide(struct tg_slice secret, char *p, size_t n)
+{
+	for (char *at; secret.n && n && (at = memmem(p, n, secret.p, secret.n)); ) {
+		memset(at, '*', secret.n);
+		n -= (size_t)(at + secret.n - p);
+		p = at + secret.n;
+	}
+}
+
 /* A whole line, without its end. */
 static void take(struct tg_output *o, int pid)
 {
@@ -88,8 +98,10 @@ static void take(struct tg_output *o, int pid)
 	bool cut = o->overlong || raw.n > TG_OUTPUT_LINE_MAX;
 	o->line_len = 0;
 	o->overlong = false;
+	raw.n = raw.n ? tg_terminal_safe(o->line, raw.n) : 0; /* first: an escape sequence inside would hide a key from what follows */
 	if (!raw.n)
 		return;
+	hide(o->secret, o->line, raw.n);
 	o->logged += raw.n;
 	if (o->logged > LOG_MAX) {
 		o->dropped++;

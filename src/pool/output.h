@@ -1,6 +1,6 @@
 #pragma once
 /*
- * What started workers write: cut into lines, redacted (base/log.h), labelled, written to [log] workers_path, and the last of it kept in memory for error
+ * What started workers write: cut into lines, made fit for a terminal (base/terminal.h), redacted (base/log.h), labelled, written to [log] workers_path, and the last of it kept in memory for error
  * messages, /status and /logs. Fed by the control thread; the tail may be read from any thread. Owner: the worker (pool/worker.h).
  */
 #include "base/buf.h"
@@ -12,6 +12,7 @@
 
 struct tg_output {
 	const char *model, *worker; /* borrowed: labels */
+	struct tg_slice secret;     /* borrowed: the worker's own key, which it might print; n 0: none */
 	uv_mutex_t lock;
 	struct tg_buf tail;         /* whole lines, each with '\n'; under the lock */
 	char *line;                 /* the incomplete one, owned; NULL: none yet */

@@ -49,6 +49,20 @@ static bool read_stat(int proc, const char *pid, struct process *out)
 	return true;
 }
 
+unsigned tg_procfs_children(pid_t parent, pid_t *out, unsigned max)
+{
+	unsigned n = 0;
+	DIR *d = opendir("/proc");
+	for (struct dirent *e; d && n < max && (e = readdir(d));) {
+		struct process p;
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && read_stat(dirfd(d), e->d_name, &p) && p.parent == parent)
+			out[n++] = p.pid;
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
 static int by_pid(const void *a, const void *b)
 {
 	const struct process *x = a, *y = b;

@@ -1,5 +1,5 @@
 #pragma once
-/* What processes use, from /proc (proc(5)): CPU time and resident memory of all that descends from each root. Blocking: job pool only. */
+/* Processes, from /proc (proc(5)): what all that descends from each root uses of CPU time and memory, and who is whose child. Blocking: tg_procfs_look is for the job pool. */
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -9,3 +9,5 @@ struct tg_procfs_use {
 	uint64_t rss_bytes; /* out */
 };
 void tg_procfs_look(struct tg_procfs_use *v, unsigned n);
+/* Children of a process, zombies too, at most max of them. */
+unsigned tg_procfs_children(pid_t parent, pid_t *out, unsigned max);

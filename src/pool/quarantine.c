@@ -8,22 +8,28 @@
 #include "pool/quarantine.h"
 #include <stdlib.h>
 
+/* A process: a worker's, between two of its starts. */
+struct life {
+	unsigned worker, incarnation; /* worker 0: none */
+};
+
 struct broken_off {
-	unsigned worker; /* id; 0: none */
+	struct life by;
 	bool counts;     /* already: a started worker */
 	uint64_t at_ms;
 };
 
 struct suspect {
 	uint64_t print;
-	unsigned kills, died[TG_QUARANTINE_KILLS]; /* serial numbers of the first deaths that were counted: none counts twice */
+	unsigned kills;
+	struct life died[TG_QUARANTINE_KILLS]; /* the first ones: each counts once, however many requests of this print it had in hand */
 	/* By whom, as far as those are not known to have died: a request may have met both before the first death is told. */
 	struct broken_off by[TG_QUARANTINE_KILLS];
 	uint64_t until_ms;   /* forgotten then */
 };
 
 struct death {
-	unsigned worker, serial; /* 0: none */
+	struct life of;
 	uint64_t at_ms;
 };
 
@@ -32,7 +38,7 @@ struct tg_quarantine {
 	_Atomic unsigned n;
 	struct suspect list[TG_QUARANTINE_MAX];
 	struct death deaths[TG_WORKERS_MAX];
-	unsigned ndeaths;
+	unsigned next_death;
 };
 
 struct tg_quarantine *tg_quarantine_new(void)
@@ -95,46 +101,56 @@ static bool near(uint64_t a, uint64_t b)
 	return (a > b ? a - b : b - a) < TG_DEATH_MS;
 }
 
-/* False: it has been counted. */
-static bool blame(struct suspect *s, unsigned serial)
+static struct life life_of(const struct tg_worker *w)
+{
+	return (struct life){ w->id, atomic_load(&w->incarnation) };
+}
+
+static bool same(struct life a, struct life b)
+{
+	return a.worker == b.worker && a.incarnation == b.incarnation;
+}
+
+static void blame(struct suspect *s, struct life l)
 {
 	for (unsigned i = 0; i < TG_QUARANTINE_KILLS && i < s->kills; i++)
-		if (s->died[i] == serial)
-			return false;
+		if (same(s->died[i], l))
+			return;
 	if (s->kills < TG_QUARANTINE_KILLS)
-		s->died[s->kills] = serial;
-	s->kills++;
-	return true;
+		s->died[s->kills++] = l;
 }
 
 void tg_quarantine_suspect(struct tg_quarantine *q, uint64_t print, const struct tg_worker *w, uint64_t now_ms)
 {
 	uv_mutex_lock(&q->lock);
 	struct suspect *s = entry(q, print, now_ms);
+	struct life l = life_of(w);
 	bool dead = false;
-	for (unsigned i = 0; i < TG_WORKERS_MAX && !dead; i++)
-		dead = q->deaths[i].worker == w->id && near(now_ms, q->deaths[i].at_ms) && blame(s, q->deaths[i].serial);
+	for (unsigned i = 0; i < TG_WORKERS_MAX; i++)
+		dead |= same(q->deaths[i].of, l) && near(now_ms, q->deaths[i].at_ms);
 	s->until_ms = now_ms + TG_QUARANTINE_MS;
 	unsigned at = 0;
 	for (unsigned i = 1; i < TG_QUARANTINE_KILLS; i++)
-		if (s->by[at].worker != w->id && (s->by[i].worker == w->id || s->by[i].at_ms < s->by[at].at_ms))
+		if (!same(s->by[at].by, l) && (same(s->by[i].by, l) || s->by[i].at_ms < s->by[at].at_ms))
 			at = i;
-	if (!dead)
-		s->by[at] = (struct broken_off){ w->id, w->started != NULL, now_ms };
+	if (dead)
+		blame(s, l);
+	else
+		s->by[at] = (struct broken_off){ l, w->started != NULL, now_ms };
 	uv_mutex_unlock(&q->lock);
 }
 
 void tg_quarantine_death(struct tg_quarantine *q, const struct tg_worker *w, uint64_t now_ms)
 {
 	uv_mutex_lock(&q->lock);
-	unsigned serial = ++q->ndeaths;
-	q->deaths[serial % TG_WORKERS_MAX] = (struct death){ w->id, serial, now_ms };
+	struct life l = life_of(w);
+	q->deaths[q->next_death++ % TG_WORKERS_MAX] = (struct death){ l, now_ms };
 	for (unsigned i = 0; i < q->n; i++)
 		for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++) {
 			struct broken_off *b = &q->list[i].by[k];
-			if (b->worker == w->id && near(now_ms, b->at_ms)) {
+			if (same(b->by, l) && near(now_ms, b->at_ms)) {
 				*b = (struct broken_off){ 0 };
-				blame(&q->list[i], serial);
+				blame(&q->list[i], l);
 			}
 		}
 	uv_mutex_unlock(&q->lock);
@@ -145,7 +161,7 @@ void tg_quarantine_absolve(struct tg_quarantine *q, const struct tg_worker *w)
 	uv_mutex_lock(&q->lock);
 	for (unsigned i = 0; i < q->n; i++)
 		for (unsigned k = 0; k < TG_QUARANTINE_KILLS; k++)
-			if (q->list[i].by[k].worker == w->id)
+			if (q->list[i].by[k].by.worker == w->id)
 				q->list[i].by[k] = (struct broken_off){ 0 };
 	uv_mutex_unlock(&q->lock);
 }

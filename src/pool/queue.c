@@ -97,6 +97,16 @@ static void deliver(struct tg_loop *l, void *arg)
 	w->granted(l, w);
 }
 
+enum tg_pick tg_waiter_pick(struct tg_model *m, struct tg_waiter *w)
+{
+	enum tg_pick p = tg_model_pick(m, w->except, &w->worker, &w->trial);
+	if (p == TG_PICK_DOWN && w->except) { /* better that one than nobody */
+		w->except = NULL;
+		p = tg_model_pick(m, NULL, &w->worker, &w->trial);
+	}
+	return p;
+}
+
 /* One who may be served now: OK: its worker (NULL: there is none to wait for any more). BUSY: it must wait. *alone: and nobody behind it for that reason. */
 static enum tg_pick serve_one(struct tg_waiter *w, bool arriving, bool *alone)
 {
@@ -111,11 +121,7 @@ static enum tg_pick serve_one(struct tg_waiter *w, bool arriving, bool *alone)
 			return p;
 		w->pin = NULL; /* it died: any other will do */
 	}
-	enum tg_pick p = tg_model_pick(w->model, w->except, &w->worker, &w->trial);
-	if (p == TG_PICK_DOWN && w->except) { /* better that one than nobody */
-		w->except = NULL;
-		p = tg_model_pick(w->model, NULL, &w->worker, &w->trial);
-	}
+	enum tg_pick p = tg_waiter_pick(w->model, w);
 	*alone = p == TG_PICK_BUSY && w->except;
 	if (p != TG_PICK_DOWN)
 		return p;
@@ -160,10 +166,7 @@ enum tg_enqueue tg_queue_wait(struct tg_model *m, struct tg_waiter *w)
 	struct tg_queue *q = m->queue;
 	uv_mutex_lock(&q->lock);
 	/* Who has been let in before does not count against the bound: there are no more of them than slots. */
-	if (!w->first && atomic_load(&q->length) >= m->conf->queue) {
-		uv_mutex_unlock(&q->lock);
-		return TG_ENQUEUE_FULL;
-	}
+	bool full = !w->first && atomic_load(&q->length) >= m->conf->queue;
 	w->model = m;
 	w->state = TG_WAIT_QUEUED;
 	link_waiter(q, w);
@@ -172,6 +175,10 @@ enum tg_enqueue tg_queue_wait(struct tg_model *m, struct tg_waiter *w)
 	if (w->state == TG_WAIT_GRANTED) {
 		w->state = TG_WAIT_NONE;
 		r = w->worker ? TG_ENQUEUE_GOT : TG_ENQUEUE_DOWN;
+	} else if (full) { /* and there is nothing free that those before it would not have */
+		unlink_waiter(q, w);
+		w->state = TG_WAIT_NONE;
+		r = TG_ENQUEUE_FULL;
 	}
 	uv_mutex_unlock(&q->lock);
 	return r;

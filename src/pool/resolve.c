@@ -11,8 +11,6 @@
 struct resolve {
 	struct tg_worker *worker;
 	uv_loop_t *loop;
-	void (*done)(struct tg_worker *w, void *arg);
-	void *arg;
 	uv_getaddrinfo_t lookup;
 	struct addrinfo *found, *at; /* owned; the one being tried */
 	uv_tcp_t tcp;
@@ -32,8 +30,6 @@ static void finish(struct resolve *r)
 	r->worker->resolving = false;
 	if (r->found)
 		uv_freeaddrinfo(r->found);
-	if (r->done)
-		r->done(r->worker, r->arg);
 	tg_worker_put(r->worker);
 	free(r);
 }
@@ -130,19 +126,18 @@ static void on_lookup(uv_getaddrinfo_t *l, int status, struct addrinfo *found)
 	try_one(r);
 }
 
-bool tg_resolve_start(uv_loop_t *loop, struct tg_worker *w, void (*done)(struct tg_worker *w, void *arg), void *arg)
+bool tg_resolve_start(uv_loop_t *loop, struct tg_worker *w)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
 	struct resolve *r = calloc(1, sizeof *r);
 	if (!r)
 		return false;
-	*r = (struct resolve){ .loop = loop, .done = done, .arg = arg };
+	*r = (struct resolve){ .loop = loop };
 	pending++;
 	r->lookup.data = r->timer.data = r;
 	uv_timer_init(loop, &r->timer);
 	if (uv_getaddrinfo(loop, &r->lookup, on_lookup, w->host, w->port, &hints) != 0) {
 		r->worker = tg_worker_get(w);
-		r->done = NULL;
 		uv_close((uv_handle_t *)&r->timer, timer_closed);
 		return false;
 	}

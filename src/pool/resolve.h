@@ -5,6 +5,6 @@
  */
 #include "pool/worker.h"
 
-/* Control thread; once at a time per worker (w->resolving says). done: on the loop's thread, may be NULL. False: not begun. */
-bool tg_resolve_start(uv_loop_t *loop, struct tg_worker *w, void (*done)(struct tg_worker *w, void *arg), void *arg);
+/* Control thread; once at a time per worker (w->resolving says). False: not begun. */
+bool tg_resolve_start(uv_loop_t *loop, struct tg_worker *w);
 unsigned tg_resolve_pending(void); /* look-ups on the way: they cannot be called back */

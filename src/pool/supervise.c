@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -26,6 +27,9 @@
 #define STEADY_MS 60000       /* having run so long it begins with RESTART_WAIT_MS again */
 #define DOUBT_MS 5000         /* a process that is there and accepts no connection for so long is ended */
 #define UNANSWERED_MS 60000   /* so is one that does not answer its probes for so long */
+#define GOING_MS 50           /* between two looks whether one that leaves is still needed */
+#define KEEPERS_MAX 4096
+#define LAST_SWEEPS 100       /* of 10 ms, before the gate ends */
 #define TAIL_LINES 20         /* of its output, told with a start that failed */
 
 enum phase { WAITING, STARTING, RUNNING, ENDING };
@@ -36,13 +40,16 @@ struct ward {
 	struct tg_worker *worker; /* a count of it */
 	struct tg_queue *queue;   /* a count of it */
 	struct tg_child child;
-	uv_timer_t timer;         /* what it is waiting for; while RUNNING: its output's pause */
+	uv_timer_t timer;         /* its next start, or look */
+	uv_timer_t pause;         /* its output is not read until then */
+	uv_timer_t going;         /* while it leaves */
+	unsigned timers;          /* not yet closed */
 	enum phase phase;
 	unsigned wait_ms, look_ms;
 	uint64_t started_ms, ready_ms, doubt_ms, down_ms; /* since; 0: not */
 	bool asked;               /* a probe of ours is on the way */
 	bool leaving;             /* it is not to be started again */
-	uint64_t leave_ms;        /* requests may finish until then */
+	uint64_t leave_ms;        /* who still knows it may use it until then */
 	char why[200];            /* why we ended it; "": we did not */
 	bool closing;
 };
@@ -55,6 +62,7 @@ struct tg_supervisor {
 	bool stopping;
 	uv_work_t sample;
 	struct sample *sampling;  /* on the job pool */
+	bool strays;              /* a keeper was killed: what it had is to be looked for */
 };
 
 static void start(struct ward *v);
@@ -74,9 +82,18 @@ struct tg_supervised_count tg_supervisor_count(const struct tg_supervisor *s)
 			continue;
 		c.all++;
 		c.ready += v->phase == RUNNING;
-		c.failed += atomic_load(&v->worker->state) == TG_WORKER_FAILED;
 	}
 	return c;
+}
+
+uint64_t tg_supervisor_stop_ms(const struct tg_supervisor *s)
+{
+	uint64_t longest = 0;
+	for (const struct ward *v = s->wards; v; v = v->next) {
+		unsigned ms = atomic_load(&v->worker->started->stop_ms);
+		longest = ms > longest ? ms : longest;
+	}
+	return longest;
 }
 
 /* ---- telling ---- */
@@ -117,9 +134,27 @@ static void place_text(const struct tg_worker *w, char *out, size_t cap)
 
 /* ---- the end of a ward ---- */
 
+/* What is left of workers whose keepers were killed. */
+static void end_strays(struct tg_supervisor *s)
+{
+	pid_t keepers[KEEPERS_MAX];
+	unsigned n = 0;
+	for (const struct ward *v = s->wards; v; v = v->next) {
+		if (n == KEEPERS_MAX)
+			return; /* who is whose cannot be told: not at the price of a good one */
+		if (v->child.running && v->child.has_process)
+			keepers[n++] = uv_process_get_pid(&v->child.keeper);
+	}
+	s->strays = tg_child_end_adopted(keepers, n);
+}
+
 static void maybe_done(struct tg_supervisor *s)
 {
 	if (s->done && !s->wards && !s->sampling) {
+		for (int i = 0; s->strays && i < LAST_SWEEPS; i++) {
+			end_strays(s);
+			nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		}
 		void (*done)(void *) = s->done;
 		s->done = NULL;
 		done(s->done_ctx);
@@ -131,6 +166,8 @@ static void ward_closed(uv_handle_t *h)
 	struct ward *v = h->data;
 	struct tg_supervisor *s = v->s;
 	struct ward **at = &s->wards;
+	if (--v->timers)
+		return;
 	while (*at != v)
 		at = &(*at)->next;
 	*at = v->next;
@@ -146,9 +183,12 @@ static void drop(struct ward *v)
 	if (v->closing || v->child.running || v->asked)
 		return;
 	v->closing = true;
-	tg_health_gone(v->worker, true);
+	tg_health_left(v->worker);
 	tg_queue_pump(v->queue);
+	tg_launch_forget(v->worker);
 	uv_close((uv_handle_t *)&v->timer, ward_closed);
+	uv_close((uv_handle_t *)&v->pause, ward_closed);
+	uv_close((uv_handle_t *)&v->going, ward_closed);
 }
 
 /* ---- readiness ---- */
@@ -185,7 +225,7 @@ static void probed(struct tg_worker *w, enum tg_probe_result r, void *arg)
 	v->asked = false;
 	w->probing = false;
 	w->probed_ms = now;
-	if (v->phase == WAITING && v->leaving) {
+	if (v->phase == WAITING && v->leaving && !uv_is_active((uv_handle_t *)&v->going)) {
 		drop(v);
 	} else if (v->phase == STARTING) {
 		if (r == TG_PROBE_GOOD)
@@ -193,11 +233,12 @@ static void probed(struct tg_worker *w, enum tg_probe_result r, void *arg)
 		else
 			look_again(v);
 	} else if (v->phase == RUNNING && v->doubt_ms) {
-		if (r == TG_PROBE_GOOD) {
+		if (r != TG_PROBE_REFUSED) { /* it is there. Whether it is well is for its health to tell, as ever */
 			v->doubt_ms = 0;
 			tg_quarantine_absolve(v->s->conf.quarantine, w);
-			if (tg_health_cleared(w))
-				tg_queue_pump(v->queue);
+			if (tg_health_cleared(w) && r != TG_PROBE_GOOD)
+				(void)tg_health_probed(w, r, now);
+			tg_queue_pump(v->queue);
 		} else if (now - v->doubt_ms > DOUBT_MS) {
 			snprintf(v->why, sizeof v->why, "did not accept a connection for %u seconds", DOUBT_MS / 1000);
 			stop_child(v);
@@ -229,6 +270,7 @@ static void stop_child(struct ward *v)
 	uv_timer_stop(&v->timer);
 	if (!v->leaving)
 		tg_health_gone(v->worker, false);
+	tg_child_pause(&v->child, false); /* who hangs in a write cannot end well */
 	tg_child_stop(&v->child);
 }
 
@@ -252,10 +294,9 @@ static void on_output(struct tg_child *c, const char *p, size_t n)
 {
 	struct ward *v = c->owner;
 	uint64_t now = now_ms();
-	/* While it starts or is doubted the timer has other work, and it has to bear with being read slowly at the next look. */
-	if (!tg_output_feed(&v->worker->started->output, (int)c->pid, p, n, now) && v->phase == RUNNING && !v->doubt_ms) {
+	if (!tg_output_feed(&v->worker->started->output, (int)c->pid, p, n, now) && v->phase != ENDING) {
 		tg_child_pause(c, true);
-		uv_timer_start(&v->timer, resume, 1000 - now % 1000, 0);
+		uv_timer_start(&v->pause, resume, 1000 - now % 1000, 0);
 	}
 }
 
@@ -311,7 +352,6 @@ static void died(struct ward *v, const char *reason, uint64_t now)
 	unsigned wait = now - v->ready_ms >= STEADY_MS || !v->wait_ms || v->wait_ms == TG_RETRY_FAILED_MS ? RESTART_WAIT_MS
 			: v->wait_ms * 2 > RESTART_WAIT_MAX_MS							  ? RESTART_WAIT_MAX_MS
 														  : v->wait_ms * 2;
-	atomic_store(&st->died_ms, now);
 	atomic_fetch_add(&st->restarts, 1);
 	tg_quarantine_death(v->s->conf.quarantine, v->worker, now);
 	say(v, "%s after %.1f s; it is started again in %.1f s", reason, (double)(now - v->ready_ms) / 1000, (double)wait / 1000);
@@ -338,6 +378,9 @@ static void on_end(struct tg_child *c)
 	atomic_store(&st->cpu_us, 0);
 	atomic_store(&st->rss_bytes, 0);
 	uv_timer_stop(&v->timer);
+	uv_timer_stop(&v->pause);
+	if (c->end.kind == TG_CHILD_LOST)
+		end_strays(v->s);
 	const struct tg_sockaddr *a = atomic_load(&v->worker->addr);
 	if (st->by_socket && a)
 		unlink(((const struct sockaddr_un *)(const void *)&a->ss)->sun_path);
@@ -406,21 +449,24 @@ static void start(struct ward *v)
 
 /* ---- the timer: to start, to look, to end ---- */
 
-static void leave_when_idle(struct ward *v)
+/* Requests of the configuration before may have it in hand, wait for it, or be about to: as long as anybody but us holds a count of it. */
+static void on_going(uv_timer_t *t)
 {
-	if (atomic_load(&v->worker->in_use) > 0 && now_ms() < v->leave_ms)
-		uv_timer_start(&v->timer, on_timer, LAST_LOOK_MS / 5, 0);
-	else
+	struct ward *v = t->data;
+	if (atomic_load(&v->worker->refs) > 1 && now_ms() < v->leave_ms)
+		return;
+	uv_timer_stop(t);
+	if (v->child.running && v->phase != ENDING)
 		stop_child(v);
+	else
+		drop(v);
 }
 
 static void on_timer(uv_timer_t *t)
 {
 	struct ward *v = t->data;
 	struct tg_started *st = v->worker->started;
-	if (v->leaving) {
-		leave_when_idle(v);
-	} else if (v->phase == WAITING) {
+	if (v->phase == WAITING) {
 		start(v);
 	} else if (v->phase == STARTING) {
 		unsigned most = atomic_load(&st->start_ms);
@@ -460,14 +506,13 @@ static struct ward *ward_of(const struct tg_supervisor *s, const struct tg_worke
 
 static void leave(struct ward *v, uint32_t drain_ms)
 {
-	bool process = v->child.running;
 	v->leaving = true;
 	v->leave_ms = now_ms() + drain_ms;
-	if (!process) {
+	if (!v->child.running) {
 		uv_timer_stop(&v->timer);
 		drop(v); /* a probe that is still on the way does it later */
 	} else if (v->phase != ENDING) {
-		leave_when_idle(v);
+		uv_timer_start(&v->going, on_going, drain_ms ? GOING_MS : 0, GOING_MS);
 	}
 }
 
@@ -484,6 +529,10 @@ void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, 
 	for (unsigned i = 0; i < now->n; i++)
 		for (unsigned k = 0; k < now->v[i].nworkers; k++) {
 			struct tg_worker *w = now->v[i].workers[k];
+			if (w->started) {
+				atomic_store(&w->started->start_ms, now->v[i].conf->start_ms);
+				atomic_store(&w->started->stop_ms, now->v[i].conf->stop_ms);
+			}
 			struct ward *v = w->started && !ward_of(s, w) ? calloc(1, sizeof *v) : NULL;
 			if (!v)
 				continue;
@@ -494,12 +543,18 @@ void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, 
 			v->child.on_pid = on_pid;
 			v->child.on_output = on_output;
 			v->child.on_end = on_end;
-			uv_timer_init(s->conf.loop, &v->timer);
-			v->timer.data = v;
+			uv_timer_t *timers[] = { &v->timer, &v->pause, &v->going };
+			for (; v->timers < sizeof timers / sizeof timers[0]; v->timers++) {
+				uv_timer_init(s->conf.loop, timers[v->timers]);
+				timers[v->timers]->data = v;
+			}
 			*last = v;
 			last = &v->next;
 		}
 	*end = fresh;
+	/* They run as our user: without this they could read our keys from /proc or by ptrace(2). */
+	if (fresh)
+		prctl(PR_SET_DUMPABLE, 0);
 	for (struct ward *v = fresh; v; v = v->next)
 		start(v);
 }
@@ -535,6 +590,8 @@ void tg_supervisor_retry(struct tg_supervisor *s, const struct tg_model *m)
 
 void tg_supervisor_look(struct tg_supervisor *s, uint64_t now)
 {
+	if (s->strays)
+		end_strays(s);
 	for (struct ward *v = s->wards; v; v = v->next) {
 		tg_output_tick(&v->worker->started->output, (int)v->child.pid, now);
 		if (v->phase != RUNNING || v->leaving)
@@ -545,8 +602,8 @@ void tg_supervisor_look(struct tg_supervisor *s, uint64_t now)
 			v->look_ms = FIRST_LOOK_MS;
 			ask(v);
 		}
-		/* Down by its probes, not for its answers: nobody is at home. */
-		bool silent = state == TG_WORKER_DOWN && !atomic_load(&v->worker->failing);
+		/* Down by its probes, not for its answers, and without anything to do: nobody is at home. */
+		bool silent = state == TG_WORKER_DOWN && !atomic_load(&v->worker->failing) && atomic_load(&v->worker->in_use) <= 0;
 		v->down_ms = !silent ? 0 : v->down_ms ? v->down_ms : now;
 		if (silent && now - v->down_ms > UNANSWERED_MS) {
 			snprintf(v->why, sizeof v->why, "did not answer its health check for %u seconds", UNANSWERED_MS / 1000);
@@ -616,11 +673,19 @@ void tg_supervisor_sample(struct tg_supervisor *s)
 
 /* ---- before the start ---- */
 
-static bool on_path(const char *program)
+/* PATH as the command will have it. */
+static const char *path_of(const struct tg_model_conf *m)
+{
+	for (size_t i = 0; i < m->env.n; i++)
+		if (strncmp(m->env.v[i], "PATH=", 5) == 0)
+			return m->env.v[i] + 5;
+	return getenv("PATH");
+}
+
+static bool on_path(const char *program, const char *path)
 {
 	if (strchr(program, '/'))
 		return access(program, X_OK) == 0;
-	const char *path = getenv("PATH");
 	for (path = path ? path : "/usr/bin:/bin"; *path;) {
 		size_t n = strcspn(path, ":");
 		char file[PATH_MAX];
@@ -644,7 +709,7 @@ bool tg_supervise_check(const struct tg_config *c, struct tg_err *err)
 			tg_err_set(err, "model %.128s: %.200s: %s%s%.150s", m->name, m->file, strerror(errno), m->fetch ? ". What fetches it: " : "", m->fetch ? m->fetch : "");
 			return false;
 		}
-		if (!strchr(program, '{') && !on_path(program)) {
+		if (!strchr(program, '{') && !on_path(program, path_of(m))) {
 			tg_err_set(err, "model %.128s: its command %.200s cannot be run: %s%s", m->name, program, strerror(errno), strchr(program, '/') ? "" : " in PATH");
 			return false;
 		}

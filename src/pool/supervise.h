@@ -34,8 +34,9 @@ void tg_supervisor_look(struct tg_supervisor *s, uint64_t now_ms); /* now and th
 void tg_supervisor_sample(struct tg_supervisor *s); /* looks what they use, on the job pool */
 void tg_supervisor_retry(struct tg_supervisor *s, const struct tg_model *m); /* its failed workers: now */
 struct tg_supervised_count {
-	unsigned all, ready, failed;
+	unsigned all, ready;
 };
+uint64_t tg_supervisor_stop_ms(const struct tg_supervisor *s); /* how long the most patient of them may take to end */
 struct tg_supervised_count tg_supervisor_count(const struct tg_supervisor *s);
 /* Before anything is started: are the programs and files there? False: err names the first that is not, and what fetches it. */
 bool tg_supervise_check(const struct tg_config *c, struct tg_err *err);

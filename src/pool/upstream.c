@@ -36,6 +36,7 @@ static void unlink_idle(struct tg_upconn *u)
 static void on_closed(struct tg_conn *c)
 {
 	struct tg_upconn *u = (struct tg_upconn *)c;
+	atomic_fetch_sub_explicit(&u->worker->connections, 1, memory_order_relaxed);
 	tg_worker_put(u->worker);
 	free(u);
 }
@@ -114,6 +115,7 @@ static struct tg_upconn *begin(struct tg_loop *l, struct tg_worker *w, uint32_t 
 		return NULL;
 	}
 	u->worker = tg_worker_get(w);
+	atomic_fetch_add_explicit(&w->connections, 1, memory_order_relaxed);
 	u->connecting = !now;
 	if (!now)
 		tg_conn_deadline(&u->conn, connect_ms);

@@ -24,7 +24,6 @@ static void started_free(struct tg_started *s)
 	tg_strlist_free(&s->command);
 	tg_strlist_free(&s->env);
 	free(s->file);
-	free(s->fetch);
 	uv_mutex_destroy(&s->lock);
 	tg_output_free(&s->output);
 	free(s);
@@ -170,6 +169,8 @@ static char *identity_of(const struct tg_model_conf *mc)
 	return b.p;
 }
 
+#define SECRET_MIN 8 /* a shorter "key" is a placeholder, and hiding it would hide words */
+
 static bool started_here(struct tg_worker *w, const struct tg_model_conf *mc, struct tg_err *err)
 {
 	tg_err_set(err, "out of memory");
@@ -190,12 +191,14 @@ static bool started_here(struct tg_worker *w, const struct tg_model_conf *mc, st
 	s->start_ms = mc->start_ms;
 	s->stop_ms = mc->stop_ms;
 	s->file = mc->file ? tg_slice_dup(tg_slice_cstr(mc->file)) : NULL;
-	s->fetch = mc->fetch ? tg_slice_dup(tg_slice_cstr(mc->fetch)) : NULL;
 	w->identity = identity_of(mc);
 	w->fixed = fixed_lines(NULL, &mc->api_key, &w->fixed_len);
 	w->base = tg_slice_dup(TG_S(""));
+	const char *key = w->fixed ? memmem(w->fixed, w->fixed_len, "Bearer ", 7) : NULL;
+	if (mc->api_key.n >= SECRET_MIN && key)
+		s->output.secret = (struct tg_slice){ key + 7, w->fixed_len - (size_t)(key + 7 - w->fixed) - 2 };
 	w->state = TG_WORKER_STARTING;
-	return w->identity && w->fixed && w->base && (!mc->file || s->file) && (!mc->fetch || s->fetch) && copy_list(&s->command, &mc->command) &&
+	return w->identity && w->fixed && w->base && (!mc->file || s->file) && copy_list(&s->command, &mc->command) &&
 	       copy_list(&s->env, &mc->env);
 }
 
@@ -231,10 +234,11 @@ bool tg_worker_same(const struct tg_worker *a, const struct tg_worker *b)
 	       a->fixed_len == b->fixed_len && memcmp(a->fixed, b->fixed, a->fixed_len) == 0;
 }
 
-void tg_worker_account(struct tg_worker *w, bool failed, uint64_t us)
+void tg_worker_account(struct tg_worker *w, enum tg_request_end how, uint64_t us)
 {
 	atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(failed ? &w->errors : &w->successes, 1, memory_order_relaxed);
+	if (how != TG_REQUEST_CUT)
+		atomic_fetch_add_explicit(how == TG_REQUEST_FAILED ? &w->errors : &w->successes, 1, memory_order_relaxed);
 	atomic_store_explicit(&w->last_us, us, memory_order_relaxed);
 	/* An eighth of the newest; that two loops may overwrite each other's change does no harm to an average. */
 	uint64_t a = atomic_load_explicit(&w->average_us, memory_order_relaxed);

@@ -29,7 +29,7 @@ struct tg_pool { /* idle connections of one loop to one worker, most recently us
 /* How a worker of ours is started, and how it is doing. The templates never change; the rest is written by the control thread and read by anybody. */
 struct tg_started {
 	struct tg_strlist command, env; /* with {port} and the like in them; owned */
-	char *file, *fetch;             /* owned; NULL: none */
+	char *file;                     /* owned; NULL: none */
 	bool by_socket;                 /* {socket}, not {port} */
 	_Atomic unsigned stop_ms, start_ms;
 	_Atomic int pid;                /* 0: none */
@@ -37,7 +37,6 @@ struct tg_started {
 	_Atomic unsigned restarts;      /* times it was started again */
 	_Atomic unsigned tries;         /* starts in a row that did not become ready */
 	_Atomic uint64_t since_us;      /* wall clock: when this process was started; 0: none runs */
-	_Atomic uint64_t died_ms;       /* monotonic: when it last ended unasked; 0: never */
 	_Atomic uint64_t cpu_us, rss_bytes; /* of the command and all that descends from it, at the last look */
 	uv_mutex_t lock;
 	char reason[256];               /* why it is not running, "" while it is; under the lock */
@@ -58,12 +57,14 @@ struct tg_worker {
 	/* health, rarely written */
 	_Alignas(64) _Atomic unsigned refs;
 	_Atomic bool want_probe;      /* asked for by anybody, done by the control thread */
+	_Atomic bool want_retry;      /* so is one more start of one that has failed */
 	bool probing, resolving;      /* the control thread's */
 	bool unresolved;              /* the control thread's: the last look-up failed */
 	uint64_t resolved_ms;         /* the control thread's: when a look-up was last begun */
 	uint64_t probed_ms;           /* the control thread's: when a probe last ended; 0: never */
 	_Atomic uint64_t trial_at_ms; /* failing: not before */
 	_Atomic unsigned cool_ms;     /* failing: how long it was sent away */
+	_Atomic unsigned connections; /* open to it, idle ones too */
 	_Atomic unsigned ejections;   /* times it was taken out for its failures */
 	_Atomic unsigned incarnation; /* counts its processes, or its returns: sessions are bound to one */
 	/* what it is */
@@ -101,5 +102,6 @@ static inline bool tg_worker_usable(const struct tg_worker *w)
 	int s = atomic_load_explicit(&w->state, memory_order_relaxed);
 	return s == TG_WORKER_UP || s == TG_WORKER_UNKNOWN;
 }
-/* One request has ended there. failed: by the worker's fault. */
-void tg_worker_account(struct tg_worker *w, bool failed, uint64_t us);
+/* One request has ended there: answered; failed by the worker; or cut for no fault of its own (the client left, the whole time was over, the gate ends). */
+enum tg_request_end { TG_REQUEST_OK, TG_REQUEST_FAILED, TG_REQUEST_CUT };
+void tg_worker_account(struct tg_worker *w, enum tg_request_end how, uint64_t us);

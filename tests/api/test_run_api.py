@@ -343,6 +343,76 @@ def test_works_with_no_gpu_and_never_refuses(api, tmp_path):
     assert a.workers() == {"gemma3": 1, "qwen": 4, "qwen3": 1}
 
 
+# ------------------------------------------------------------------------------------------------ faults that were found once
+
+def test_usage_from_another_folder(api):
+    a = api()
+    p = subprocess.run(["./run_api.sh", "launch"], cwd=a.root / "scripts", env=a.env(), capture_output=True, text=True)
+    assert p.returncode == 2 and "start|stop|restart|status|logs" in p.stderr
+
+
+def test_a_stop_during_a_build_ends_the_start_and_nobody_else(api):
+    """The pid file of a server that was killed names a process of somebody else by now; a start that is still building has the lock."""
+    a = api()
+    victim = subprocess.Popen(["sleep", "60"])
+    (a.root / "data").mkdir()
+    (a.root / "data" / "run_api.pid").write_text(str(victim.pid))
+    (a.root / "build" / "tollgate").unlink()
+    (a.root / "Makefile").write_text(".PHONY: build\nbuild:\n\ttouch building; sleep 3; false\n")
+    start = subprocess.Popen(["./scripts/run_api.sh", "1", "0", "0", "start"], cwd=a.root, env=a.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: (a.root / "building").exists(), 10 * SLOW, "the build having begun")
+    assert a.run("stop").returncode == 0
+    assert start.wait(10) != 0 and victim.poll() is None
+    victim.kill()
+    victim.wait()
+
+
+@pytest.mark.parametrize("line", ['INFERENCE_ADMIN_KEY="{}"', "export INFERENCE_ADMIN_KEY='{}'", "INFERENCE_ADMIN_KEY={}==", "INFERENCE_ADMIN_KEY={}  # the boss", "A=1\nINFERENCE_ADMIN_KEY={}"])
+def test_keys_env_as_the_gate_reads_it(api, line):
+    """Quotes, export, comments and a last line without its end: `start` takes the file's keys, and `status` the same."""
+    a = api()
+    (a.root / "data").mkdir()
+    (a.root / "data" / "keys.env").write_text(line.format(ADMIN))
+    (a.root / "data" / "keys.env").chmod(0o600)
+    env = {k: v for k, v in a.env().items() if not k.startswith("INFERENCE_")}
+
+    def run(*words):
+        return subprocess.run(["./scripts/run_api.sh", *words], cwd=a.root, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60 * SLOW)
+    assert run("1", "0", "0", "start").returncode == 0
+    key = ADMIN + ("==" if "==" in line else "")
+    assert httpx.get(f"http://127.0.0.1:{a.port}/status", headers={"X-API-Key": key}, trust_env=False).status_code == 200
+    assert re.search("^gemma3/0 +up", run("status").stdout, re.M)
+
+
+def test_a_configuration_without_commands(api):
+    """Its workers run elsewhere: `start` returns when the server is there."""
+    a = api()
+    (a.root / "deploy" / "orchestra.toml").write_text('[[model]]\nname = "gemma3"\nurls = ["http://127.0.0.1:1"]\n')
+    assert a.run("start", timeout=20).returncode == 0
+    assert running(a.pid()) and a.run("stop").returncode == 0
+
+
+def test_asking_for_the_status_does_not_stop_a_start(api):
+    a = api()
+    over = threading.Event()
+
+    def ask():
+        while not over.is_set():
+            a.run("status")
+    ts = [threading.Thread(target=ask) for _ in range(3)]
+    for t in ts:
+        t.start()
+    try:
+        for _ in range(2):
+            p = a.run(1, 0, 0, "start")
+            assert p.returncode == 0, p.said
+            assert a.run("stop").returncode == 0
+    finally:
+        over.set()
+        for t in ts:
+            t.join()
+
+
 # ------------------------------------------------------------------------------------------------ real models
 
 @pytest.mark.release_only

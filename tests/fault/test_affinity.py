@@ -128,8 +128,8 @@ def test_sessions_live_through_a_reload(gate, worker):
     assert {s: ask(g, s) for s in homes} == homes
 
 
-def test_more_sessions_than_are_remembered(gate, worker):
-    """Hostile numbers of names: memory is bounded, and everybody is served."""
+def test_each_request_in_a_session_of_its_own(gate, worker):
+    """As a client does that makes up a name each time: everybody is served. (That the table is bounded is test_sessions.c's.)"""
     ws = [worker() for _ in range(2)]
     g = gate(models=[model("m", *ws)])
     with g.connect() as s:

@@ -286,7 +286,7 @@ def fds(g):
 
 @pytest.mark.parametrize("misdeed", MISDEEDS.values(), ids=MISDEEDS.keys())
 def test_misdeeds(gate, misdeed):
-    """The client gets a 502 (or an answer that is visibly short), the connection is not used again, no descriptor and no memory stays."""
+    """The client gets a 502 (or an answer that is visibly short), no descriptor and no memory stays."""
     with RawWorker(misdeed) as w:
         g = gate(models=[model("m", w.url, probe_ms=0, first_byte_ms=3000 * SLOW, idle_ms=3000 * SLOW)], toml={"server": {"threads": 1}})
         is_state(g, 0, "up")
@@ -298,10 +298,25 @@ def test_misdeeds(gate, misdeed):
             assert r.closed
             assert r.statuses in ([502], [503]) or (r.statuses == [200] and not r.answers[0].whole), (r.statuses, r.raw[:200])
         until(lambda: fds(g) <= before + 1, 10 * SLOW, "descriptors coming back")
-        used = [c for c in w.connections if b"POST" in c.buf]
-        assert not used, "a connection was used again"
         if SLOW == 1:
             assert rss_kb(g.pid) - memory < 2048, "memory grew"
+
+
+@pytest.mark.parametrize("name", ["rubbish", "tls_hello"])
+def test_after_rubbish_the_connection_is_closed(gate, name):
+    """The worker would go on with it: the gate does not, and says so at once."""
+    def stays(c):
+        MISDEEDS[name](c)
+        c.wait_closed(10 * SLOW)
+    with RawWorker(stays) as w:
+        g = gate(models=[model("m", w.url, probe_ms=0)], toml={"server": {"threads": 1}})
+        is_state(g, 0, "up")
+        for _ in range(3):
+            assert plain(g).statuses == [502]
+        met = [c for c in w.connections if c.number]  # the first one was the probe's
+        assert len(met) >= 3
+        until(lambda: all(c.closed_at for c in met), 3 * SLOW, "the gate closing them")
+        assert not any(b"POST" in c.buf for c in met), "a connection was used again"
 
 
 def test_more_than_one_answer_spoils_the_connection(gate):

@@ -72,7 +72,7 @@ def poison(text):
 
 
 def start_helper(a):
-    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=a.escape)  # inherits an ignored signal
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", str(a.pids)], start_new_session=a.escape)  # inherits an ignored signal
     if a.pids:
         tmp = Path(a.pids + ".new")
         tmp.write_text(f"{os.getpid()}\n{helper.pid}\n")

@@ -4,6 +4,7 @@ Workers that the gate starts, and what becomes of requests when workers die: hel
     started(name, workers=1, child=[...], **options)   a [[model]] row whose command is lib/child_worker.py with these arguments
     status(g), pool(g, name)                            /status as it is now; one model's workers
     all_up(g, name, n)                                  waits until n workers of a model are up, returns them
+    zombies(pid)                                        children of a process that it has not reaped
     processes(mark)                                     pids of every process that has `mark` in its environment or command line
     Clients(g, n, ...)                                  n threads that send chat requests one after the other; what each got, by request id
     reconcile(g, clients, ids)                          the three sets of ids: clients', workers', the log's
@@ -47,6 +48,20 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def zombies(parent):
+    """Children of a process that have ended and that it has not reaped."""
+    out = []
+    for p in Path("/proc").iterdir():
+        if p.name.isdigit():
+            try:
+                fields = (p / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if fields[0] == "Z" and int(fields[1]) == parent:
+                out.append(int(p.name))
+    return out
 
 
 def gone(pids, timeout=8):
@@ -167,4 +182,4 @@ def reconcile(g, clients, arrived, at_most=2):
     return lines
 
 
-__all__ = ["CHILD", "Clients", "all_up", "gone", "ids_of", "pool", "processes", "reconcile", "running", "started", "status"]
+__all__ = ["CHILD", "Clients", "all_up", "gone", "ids_of", "pool", "processes", "reconcile", "running", "started", "status", "zombies"]

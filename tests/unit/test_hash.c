@@ -172,28 +172,29 @@ static void test_avalanche(void **state)
 static void test_sample(void **state)
 {
 	(void)state;
-	enum { LONG = 100000, PART = 4096 };
+	enum { LONG = 100000, PART = 4096, STEP = (LONG - 2 * PART - 64) / 32 };
 	unsigned char *p = malloc(LONG);
 	fill(p, LONG, 5);
-	static const size_t whole[] = { 0, 1, 7, 8, 4095, 4096, 4097, 8191, 8192 };
+	static const size_t whole[] = { 0, 1, 7, 8, 4095, 4096, 4097, 8191, 8192, 10240 };
 	for (unsigned i = 0; i < sizeof whole / sizeof whole[0]; i++)
 		for (unsigned s = 0; s < STARTS; s++)
 			assert_true(tg_hash_sample(starts[s], p, whole[i]) == tg_hash(starts[s], p, whole[i]));
 	/* Up to there every byte counts. */
-	uint64_t h = tg_hash_sample(9, p, 8192);
-	for (size_t at = 0; at < 8192; at += 97) {
+	uint64_t h = tg_hash_sample(9, p, 10240);
+	for (size_t at = 0; at < 10240; at += 97) {
 		p[at] ^= 1;
-		assert_true(tg_hash_sample(9, p, 8192) != h);
+		assert_true(tg_hash_sample(9, p, 10240) != h);
 		p[at] ^= 1;
 	}
-	/* Past it the first and the last 4 KiB do. */
+	/* Past it the first and the last 4 KiB do, and 64 bytes in 32 places between them. */
 	h = tg_hash_sample(9, p, LONG);
 	assert_true(h != tg_hash_sample(10, p, LONG));
 	static const struct {
 		size_t at;
 		bool counts;
 	} rows[] = {
-		{ 0, true }, { 1, true }, { 2000, true }, { PART - 1, true }, { PART, false }, { LONG / 2, false }, { LONG - PART - 1, false },
+		{ 0, true }, { 1, true }, { 2000, true }, { PART - 1, true }, { PART, true }, { PART + 63, true }, { PART + 64, false }, { PART + STEP - 1, false }, { PART + STEP, true },
+		{ PART + 31 * STEP + 63, true }, { PART + 31 * STEP + 64, false }, { LONG - PART - 1, false },
 		{ LONG - PART, true }, { LONG - 2000, true }, { LONG - 1, true },
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -208,7 +209,7 @@ static void test_sample(void **state)
 	enum { MANY = 1000 };
 	uint64_t of[MANY];
 	for (size_t i = 0; i < MANY; i++)
-		of[i] = tg_hash_sample(9, p, 8193 + i);
+		of[i] = tg_hash_sample(9, p, 10241 + i);
 	all_distinct(of, MANY);
 	free(p);
 }

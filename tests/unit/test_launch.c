@@ -489,16 +489,21 @@ static void test_sweep(void **state)
 	if (gone == 0)
 		_exit(0);
 	assert_int_equal(waitpid(gone, NULL, 0), gone); /* nobody has that number now */
-	char dead[32], live[32];
+	char dead[32], file[32], live[32];
 	snprintf(dead, sizeof dead, "%d-1.sock", (int)gone);
+	snprintf(file, sizeof file, "%d-2.sock", (int)gone); /* no socket: somebody else's, whatever its name */
 	snprintf(live, sizeof live, "%d-999999.sock", (int)getpid());
-	const char *const names[] = { dead, live, "-1.sock", "x.sock", "notes", "0-1.sock" };
+	const char *const names[] = { dead, file, live, "-1.sock", "x.sock", "notes", "0-1.sock" };
 	assert_int_equal(mkdir("data", 0700) | mkdir("data/run", 0700), 0);
 	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
 		char path[64];
 		snprintf(path, sizeof path, "data/run/%s", names[i]);
-		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		struct sockaddr_un a = { .sun_family = AF_UNIX };
+		snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+		int fd = i == 1 ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		assert_true(fd >= 0);
+		if (i != 1)
+			assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
 		close(fd);
 	}
 	struct tg_config *c = config(LIST((char[]){ "x" }, (char[]){ "{socket}" }), NULL, NULL);

@@ -130,7 +130,7 @@ static void test_lines(void **state)
 		{ "one\rtwo", "one\ntwo\n" },
 		{ " \n\t\n", " \n\t\n" },
 		{ "caf\xc3\xa9 \xe2\x82\xac\n", "caf\xc3\xa9 \xe2\x82\xac\n" },
-		{ "\xff\xfe\n\x1b[31mred\x1b[0m\n", "\xff\xfe\n\x1b[31mred\x1b[0m\n" },
+		{ "\xff\xfe\n\x1b[31mred\x1b[0m\n\x1b[0m\n", "??\nred\n" },
 		{ "key sk-abcdef1234567890 and Bearer demo-key-12345\nmail a@b.co\n", "key *** and Bearer ***\nmail ***\n" },
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -438,8 +438,7 @@ static void test_file(void **state)
 {
 	struct tg_output *o = *state;
 	static const char in[] = "plain\n\"quoted\" \\ back\nin\ttab\n\x1b[31mred\x1b[0m \x7f\x01\n\xff bytes \xc3\n\xe2\x80\xae turned \xc2\x9b\ncaf\xc3\xa9\n{\"json\": [1]}\n";
-	static const char *const out[] = { "plain", "\"quoted\" \\ back", "in\ttab", "\x1b[31mred\x1b[0m \x7f\x01", "\xef\xbf\xbd bytes \xef\xbf\xbd",
-		"\xe2\x80\xae turned \xc2\x9b", "caf\xc3\xa9", "{\"json\": [1]}" };
+	static const char *const out[] = { "plain", "\"quoted\" \\ back", "in\ttab", "red ??", "? bytes ?", "? turned ?", "caf\xc3\xa9", "{\"json\": [1]}" };
 	struct wanted want = { out, sizeof out / sizeof out[0] };
 	feed(o, in);
 	assert_int_equal(lines_of(path, same_line, &want), want.n);
@@ -459,11 +458,28 @@ static void test_file(void **state)
 	struct tg_buf t;
 	tg_buf_init(&t, 100);
 	tg_output_tail(o, 1, &t);
-	assert_true(tg_slice_eq(tg_buf_view(&t), TG_S("a\0b\n")));
+	assert_true(tg_slice_eq(tg_buf_view(&t), TG_S("a?b\n")));
 	tg_buf_free(&t);
 	b = slurp(path, &n);
-	assert_non_null(memmem(b, n, "\"a\\u0000b\"}\n", 12));
+	assert_non_null(memmem(b, n, "\"a?b\"}\n", 7));
 	free(b);
+}
+
+/* The worker's own key, whatever it looks like; also where it lies across the cut, or an escape sequence lies in it. */
+static void test_own_key(void **state)
+{
+	struct tg_output *o = *state;
+	o->secret = TG_S("open sesame");
+	feed(o, "said open sesame twice: open sesame\nopen ses\x1b[1mame\nopen sesam\n");
+	expect_tail(o, 3, "said *********** twice: ***********\n***********\nopen sesam\n");
+	for (size_t before = TG_OUTPUT_LINE_MAX - 12; before <= TG_OUTPUT_LINE_MAX; before++) {
+		for (size_t i = 0; i < before; i++)
+			feed(o, ".");
+		feed(o, "open sesame\n");
+		char *t = tail(o, 1);
+		assert_null(strstr(t, "ope"));
+		free(t);
+	}
 }
 
 /* The longest line of what takes the most room once it is escaped: it is one line of the file all the same. */
@@ -594,7 +610,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_lines), T(test_incomplete), T(test_tail), T(test_tail_is_bounded), T(test_overlong), T(test_no_half_of_a_key), T(test_redacted),
-		T(test_flood), T(test_read_budget), T(test_file), T(test_worst_line), T(test_rotation_and_reopening), T(test_without_a_file), T(test_threads),
+		T(test_flood), T(test_read_budget), T(test_file), T(test_own_key), T(test_worst_line), T(test_rotation_and_reopening), T(test_without_a_file), T(test_threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ static int free_workers(void **state)
 	return 0;
 }
 
-/* What happens, one after the other: "sA" the request is broken off by A, "dA" A is seen to have died, "c" it is answered, "+N" N ms go by. Small s and c: our print. */
+/* What happens, one after the other: "sA" the request is broken off by A, "dA" A is seen to have died, "rA" it is there again, "c" the request is answered, "+N" N ms go by.
+ * Small s and c: our print. */
 static bool refused_after(const char *story)
 {
 	struct tg_quarantine *q = tg_quarantine_new();
@@ -47,11 +48,12 @@ static bool refused_after(const char *story)
 			p = end;
 			continue;
 		}
-		const struct tg_worker *w = what == 'c' ? NULL : f.m->workers[*p++ - 'A'];
+		struct tg_worker *w = what == 'c' ? NULL : f.m->workers[*p++ - 'A'];
 		switch (what) {
 		case 's': tg_quarantine_suspect(q, PRINT, w, now); break;
 		case 'S': tg_quarantine_suspect(q, PRINT + 1, w, now); break;
 		case 'd': tg_quarantine_death(q, w, now); break;
+		case 'r': atomic_fetch_add(&w->incarnation, 1); break;
 		case 'c': tg_quarantine_clear(q, PRINT); break;
 		default: fail_msg("%s: what is %c?", story, what);
 		}
@@ -85,13 +87,14 @@ static void test_two_deaths(void **state)
 		{ "sA dA sB dB", true }, { "dA sA sB dB", true }, { "sA dA dB sB", true }, { "dA sA dB sB", true }, { "dA dB sA sB", true }, { "dB dA sA sB", true },
 		{ "sA +3 dA +900 sB +3 dB", true }, { "dA +3 sA +900 dB +3 sB", true },
 		/* the same worker, started again in between */
-		{ "sA dA +6000 sA dA", true }, { "dA sA +6000 dA sA", true }, { "sA dA +6000 sA", false },
+		{ "sA dA rA +6000 sA dA", true }, { "dA sA rA +6000 dA sA", true }, { "sA dA rA +6000 sA", false }, { "sA dA rA +100 sA dA", true },
+		{ "sA dA rA +100 sA", false },
 		/* three */
 		{ "sA dA sB dB sC dC", true },
 		/* that death is no other's: it had not been given the request, or not it alone was seen to die */
 		{ "sA dB", false }, { "sA dB dC dD", false }, { "sA dA dB dC", false }, { "sA dA sB dA", false }, { "sA dA sB dC", false }, { "dA sB", false },
 		/* one death is one, however often it is noticed, and for however many requests of this print */
-		{ "sA dA dA", false }, { "sA sA dA", false }, { "sA dA +100 sA", false }, { "dA sA +100 sA", false }, { "sA sA sA dA dA", false },
+		{ "sA dA dA", false }, { "sA sA dA", false }, { "sA dA +100 sA", false }, { "dA sA +100 sA", false }, { "sA sA dA sA sA", false }, { "sA dA +6000 sA dA", false }, { "sA sA sA dA dA", false },
 		/* another request */
 		{ "SA dA SB dB", false }, { "SA dA sB dB", false }, { "sA SA dA SB dB", false }, { "sA SA dA sB SB dB", true },
 		/* answered */
