@@ -13,6 +13,7 @@ logs=build/test-logs
 rm -rf $logs
 mkdir -p $logs
 passed=0 failed=0 skipped=0
+declare -A beside=()
 
 # What the instrumented binaries run: all but what measures time or load (slow), and for TSan what makes threads meet.
 suites=(tests/api tests/security tests/fault)
@@ -60,7 +61,7 @@ pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test ye
 	for a; do
 		case $a in tests/*) [ -z "$(find "$a" -name 'test_*.py' -print -quit 2>/dev/null)" ] || dirs+=("$a") ;; *) dirs+=("$a") ;; esac
 	done
-	local pytest=(env TOLLGATE_BIN="$PWD/$binary" timeout "${SUITE_SECONDS:-900}" "${run[@]}" $python -m pytest -q --tb=short -o cache_dir="$PWD/$logs/$name.cache")
+	local pytest=(env TOLLGATE_BIN="$PWD/$binary" timeout "${SUITE_SECONDS:-1200}" "${run[@]}" $python -m pytest -q --tb=short -o cache_dir="$PWD/$logs/$name.cache")
 	"${pytest[@]}" --junitxml="$xml" --durations=5 "${dirs[@]}" 2>&1 | tee "$logs/$name.log"
 	status=${PIPESTATUS[0]} again=0
 	if [ "$status" -eq 1 ] && ! grep -qE 'Sanitizer|runtime error:' "$logs/$name.log"; then
@@ -92,6 +93,26 @@ pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test ye
 	tally "pytest $name" "$ok" "$bad" "$skip"
 }
 
+aside() { # NAME STAGE ARGUMENTS...: a stage in the background; join NAME prints what it had to say and counts it
+	local name=$1
+	shift
+	(
+		passed=0 failed=0 skipped=0
+		"$@" >"$logs/$name.aside" 2>&1
+		echo "$passed $failed $skipped" >"$logs/$name.tally"
+	) &
+	beside[$name]=$!
+}
+
+join() { # NAME
+	local ok bad skip
+	[ -n "${beside[$1]:-}" ] || return 0
+	wait "${beside[$1]}"
+	cat "$logs/$1.aside"
+	read -r ok bad skip <"$logs/$1.tally" || ok=0 bad=1 skip=0
+	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+}
+
 fuzz_stage() { # replay | run SECONDS
 	local log=$logs/fuzz.$1.log status=0 ok bad
 	bash scripts/fuzz.sh "$@" >"$log" 2>&1 || status=$?
@@ -116,8 +137,10 @@ else
 		unit_stage asan "${units[@]}"
 	fi
 	build tsan && [ ${#threaded[@]} -gt 0 ] && unit_stage tsan "${threaded[@]}"
+	# Mostly these wait for each other's clocks: two beside each other take little longer than one.
+	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 aside asan pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
 	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py "${suites[@]}"
-	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
+	join asan
 	[ -x build/tsan/tollgate ] && TOLLGATE_START_S=60 pytest_stage tsan build/tsan/tollgate -m 'not slow and not release_only' "${tsan_suites[@]}"
 	fuzz_stage replay
 	[ "$FUZZ_SECONDS" -eq 0 ] || fuzz_stage run "$FUZZ_SECONDS"

@@ -434,6 +434,9 @@ static long take_head(struct tg_upconn *u, struct tg_head *h, const char *p, siz
 	for (int interim = 0; interim < 16; interim++) {
 		enum tg_refusal why;
 		size_t start = 0;
+		/* Something else than HTTP may never end a line: it is told by its first bytes. */
+		if (memcmp(p + off, "HTTP/", n - off < 5 ? n - off : 5) != 0)
+			return -1;
 		long len = tg_h1_head_end(p + off, n - off, &u->scanned, &start, false, &lim, &why);
 		if (len < 0)
 			return -1;
