@@ -151,11 +151,12 @@ long tg_query_get(struct tg_slice q, const char *name, char *out, size_t cap)
 				int c = one.p[i] == '+' ? ' ' : (unsigned char)one.p[i];
 				if (c == '%') {
 					int hi = one.n - i > 2 ? hex_digit(one.p[i + 1]) : -1, lo = one.n - i > 2 ? hex_digit(one.p[i + 2]) : -1;
-					if (hi < 0 || lo < 0 || (c = hi << 4 | lo) == 0)
+					if (hi < 0 || lo < 0)
 						return -2;
+					c = hi << 4 | lo;
 					i += 2;
 				}
-				if (n + 1 >= cap)
+				if (!c || n + 1 >= cap)
 					return -2;
 				out[n++] = (char)c;
 			}

@@ -169,7 +169,7 @@ void tg_output_tail(struct tg_output *o, unsigned lines, struct tg_buf *out)
 		const char *nl = at > 1 ? memrchr(o->tail.p, '\n', at - 1) : NULL;
 		at = nl ? (size_t)(nl + 1 - o->tail.p) : 0;
 	}
-	if (lines)
+	if (at < o->tail.len)
 		tg_buf_put(out, o->tail.p + at, o->tail.len - at);
 	uv_mutex_unlock(&o->lock);
 }

@@ -118,6 +118,7 @@ static void test_query(void **state)
 	assert_int_equal(tg_query_get((struct tg_slice){ 0 }, "a", out, sizeof out), -1);
 	/* A NUL as it is, which a head does not let through, ends nothing. */
 	assert_int_equal(get("b=\0&a=1", 7, "a", out, sizeof out), 1);
+	assert_int_equal(get("b=1&a=\0", 7, "a", out, sizeof out), -2);
 }
 
 static void test_query_room(void **state)
