@@ -318,7 +318,7 @@ def orphans(rounds):
                     os.kill(pid, signal.SIGKILL)
             finally:
                 g.remove()
-    tell("F2 of the gate", f"SIGKILL of the gate with 6 started workers, {rounds} times: one deaf to SIGTERM, four with a helper in a session of its own", "", "", "",
+    tell("gate", f"SIGKILL of the gate with 6 started workers, {rounds} times: one deaf to SIGTERM, four with a helper in a session of its own", "", "", "",
          "", f"all gone after {ms(times)}", f"orphans: {left}")
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from lib.gate import BINARY, READ, REPORT, clean_env, free_port, model, run_cli
+from lib.pool import CHILD, gone, running
 from lib.raw import CHAT, SLOW, Stream, chat, exchange, until
 from lib.wire import answers, request
-
-CHILD = Path(__file__).resolve().parents[1] / "lib" / "child_worker.py"
 
 
 def plain(g, text="hello", **kw):
@@ -59,6 +58,23 @@ def test_streams_finish(gate, worker):
         assert s.wait_closed(3 * SLOW)
     assert ended(g) == 0
     assert len([r for r in g.requests() if r["endpoint"] == CHAT and r["status"] == 200 and not r["partial"]]) == 6
+
+
+def test_a_connection_that_was_told_it_may_go_on_gets_one_more_answer(gate, worker):
+    """The head of its stream had left without Connection: close when the end was asked for: its next request is answered, and told."""
+    g = gate(models=[model("m", worker().behave(chunks=6, pace=0.08 * SLOW, text="x" * 60))])
+    with Stream(g, timeout=20 * SLOW) as s:
+        assert s.head().headers.get("connection", "") != "close"
+        s.event()
+        os.kill(g.pid, signal.SIGTERM)
+        assert s.rest()[-1] == b"data: [DONE]" and s.whole
+        s.s.sendall(chat("one more"))
+        raw = b""
+        while got := s.s.recv(65536):
+            raw += got
+    (a,) = answers(raw)
+    assert a.status == 200 and a.whole and a.header("connection") == "close"
+    assert ended(g) == 0
 
 
 def test_no_answered_request_is_lost_under_load(gate, worker):
@@ -571,17 +587,6 @@ class Run:
         self.reader.join(5)
         assert not REPORT.search(self.out), self.out
         return code
-
-
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(pids, timeout=8):
-    until(lambda: not any(running(p) for p in pids), timeout * SLOW, "the command's processes ending")
 
 
 @pytest.fixture

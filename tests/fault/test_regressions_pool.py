@@ -286,8 +286,9 @@ def test_output_is_read_on_while_a_worker_leaves(gate, tmp_path, pause):
     gone([w["pid"]])
 
 
+@pytest.mark.release_only
 def test_a_flood_before_it_is_ready_is_paused_too(gate):
-    """`yes` never becomes ready; it costs the gate little all the same."""
+    """`yes` never becomes ready; it costs the gate little all the same. (An instrumented reader's CPU says nothing.)"""
     g = gate(models=[{"name": "m", "command": ["sh", "-c", "exec yes {port}"]}])
     time.sleep(1)
 
@@ -295,7 +296,7 @@ def test_a_flood_before_it_is_ready_is_paused_too(gate):
         return sum(map(int, Path(f"/proc/{g.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
     before = cpu()
     time.sleep(3)
-    assert cpu() - before < 0.3 * 3 * SLOW
+    assert cpu() - before < 0.3 * 3
     g.client(ADMIN).get("/status")
 
 

@@ -257,6 +257,28 @@ def test_no_request_is_lost_when_the_only_worker_dies(gate, tmp_path):
     assert any(x[0]["retries"] for x in lines.values()), "no request had a worker die under it"
 
 
+def test_streams_of_a_worker_that_dies(gate, tmp_path):
+    """F2: those that were with it, and only those, end with an error event and no [DONE]; their tokens so far are in the log; nothing is replayed."""
+    g = gate(models=[started("m", 3, ["--ids", tmp_path / "ids", "--behave", json.dumps({"chunks": 20, "pace": 0.03})], queue_ms=60000)])
+    all_up(g, "m", 3)
+    clients = Clients(g, 6, stream=True, text="{rid} " + "x" * 60, prefix="f2-")
+    killed = set()
+    for i in range(3):
+        time.sleep(0.5 * SLOW)
+        w = all_up(g, "m", 3)[i]
+        os.kill(w["pid"], signal.SIGKILL)
+        killed.add(w["pid"])
+        until(lambda: w["pid"] not in [x["pid"] for x in pool(g, "m")], 5 * SLOW, "its end being seen")
+    clients.stop()
+    arrived, finished = ids_of([tmp_path / "ids"])
+    lines = reconcile(g, clients, arrived)
+    assert set(clients.bad) == clients.truncated and clients.truncated, dict(list(clients.bad.items())[:5])
+    assert clients.truncated <= {rid for rid, pids in arrived.items() if pids[-1] in killed and rid not in finished}
+    for rid in clients.truncated:
+        rec = lines[rid][0]
+        assert rec["partial"] and rec["reason"] == "worker_gone" and rec["completion_tokens"] is not None and len(arrived[rid]) - rec["retries"] == 1, rec
+
+
 def test_what_a_dead_keeper_leaves_is_ended(gate, tmp_path):
     """The keeper itself is killed (the kernel out of memory, say): its command goes with it, its group too, and a new one is started."""
     g = gate(models=[started("m", 1, ["--pids", tmp_path / "pids", "--escape"])])
