@@ -240,7 +240,7 @@ def test_counts_for_a_model_that_a_reload_removes(gate):
     all_up(g, "m", 2)
     g.write_config(models=[started("n")])
     assert g.reload()["event"] == "config.reloaded"
-    assert "--workers m=2 is ignored" in g.stderr()
+    until(lambda: "--workers m=2 is ignored" in g.stderr(), 3 * SLOW, "the warning")
 
 
 CHATTER = r'''
