@@ -1,6 +1,7 @@
 #pragma once
 /* Who is calling and what they may do. A principal lives in a key set, inside a snapshot; exchanges borrow it while they hold the snapshot. */
 #include "base/secret.h"
+#include "config/config.h"
 
 #define PERM(bit, name, doc) TG_PERM_##name = 1u << (bit),
 enum tg_perm {
@@ -14,6 +15,13 @@ enum tg_perm {
 
 enum tg_source { TG_SRC_ADMIN_KEY, TG_SRC_READ_KEY, TG_SRC_KEYS_FILE, TG_SRC_TOLLGATE_KEYS, TG_SRC_CHAPKIT_KEYS, TG_SRC_LOCAL, TG_SRC_OUTSIDER };
 
+/* A key's or user's own bounds, beside those of the routes' classes; 0: none. */
+struct tg_key_limits {
+	struct tg_rate requests;
+	uint32_t tokens_per_minute;
+	uint32_t in_flight;
+};
+
 struct tg_principal {
 	char id[24];      /* opaque and stable for one key: "key_" + 16 hex digits of its digest; "local" for local callers */
 	char name[32];    /* "admin", "read", "api_keys.json", "TOLLGATE_API_KEYS", "CHAPKIT_API_KEYS", "local" */
@@ -21,6 +29,7 @@ struct tg_principal {
 	char label[TG_KEY_LABEL_MAX + 1];
 	uint32_t perms;
 	enum tg_source source;
+	struct tg_key_limits limits;
 	uint64_t hash;    /* the first 8 bytes of the digest: the limiter's key */
 };
 
