@@ -123,10 +123,12 @@ static struct tg_config *make_config(const struct run *r, enum tg_protocol proto
 	bool ok = take_listen(c, listen, err) && tg_strlist_add(&c->tollgate_keys, tg_slice_cstr(r->key)) && add_command(c, r->name, protocol, command, r->ready_seconds, err);
 	free(c->log_path);
 	free(c->api_keys_file);
-	c->log_path = strdup("-"); /* no file at all: neither log nor key file */
+	free(c->store_url);
+	c->log_path = strdup("-"); /* no file at all: neither log nor key file nor database */
 	c->api_keys_file = strdup("");
+	c->store_url = strdup("");
 	c->metrics_loopback = true; /* the one key is for inference; whoever started this may look at the numbers */
-	if (!ok || !c->log_path || !c->api_keys_file) {
+	if (!ok || !c->log_path || !c->api_keys_file || !c->store_url) {
 		tg_config_free(c);
 		return NULL;
 	}

@@ -67,6 +67,11 @@ struct tg_config {
 	char *api_keys_file;
 	struct tg_secret admin_key, read_key; /* INFERENCE_ADMIN_KEY, INFERENCE_READ_KEY */
 	struct tg_strlist tollgate_keys, chapkit_keys; /* TOLLGATE_API_KEYS, CHAPKIT_API_KEYS: wiped on free */
+	struct tg_secret admin_password; /* INFERNO_ADMIN_PASSWORD; empty: no user is made */
+	bool end_revoked;
+	/* [store] */
+	char *store_url;           /* "": no database */
+	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
 	/* [limits] */
 	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
 	/* [log] */

@@ -121,6 +121,35 @@ static bool opened_to_loopback(struct tg_exchange *x)
 	       tg_addr_is_loopback(peer) && came_straight(x);
 }
 
+/* A token names a user; what he may is looked up, and so is whether the token was ended before its time (policy/token.h). */
+static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slice c)
+{
+	const struct tg_identity *d = x->snap->policy.identity;
+	struct tg_token t;
+	if (tg_token_verify(x->gl->tokens, c, (int64_t)(x->wall_us / 1000000u), &t) != TG_TOKEN_OK)
+		return NULL;
+	const struct tg_user *u = tg_identity_user(d, tg_slice_cstr(t.sub));
+	if (!u || u->disabled || t.iat < u->tokens_from || tg_identity_revoked(d, tg_slice_cstr(t.jti)))
+		return NULL;
+	x->token_from = t.iat;
+	x->token_ends = t.exp;
+	memcpy(x->token_id, t.jti, sizeof x->token_id);
+	return &u->who;
+}
+
+/* NULL: nobody's, or not any more. */
+static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c)
+{
+	uint8_t digest[32];
+	const struct tg_principal *p = NULL;
+	/* Every token begins so: it is the beginning of a JSON object in base64. */
+	if (x->gl->tokens && c.n > 3 && memcmp(c.p, "eyJ", 3) == 0 && (p = by_token(x, c)))
+		return p;
+	if (tg_digest(&x->gl->digester, c, digest))
+		p = tg_policy_key(&x->snap->policy, digest);
+	return p && p->expires_s && x->wall_us / 1000000u >= p->expires_s ? NULL : p;
+}
+
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 {
 	const struct tg_policy *p = &x->snap->policy;
@@ -140,9 +169,7 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 	struct tg_slice c = credential(x->head, &by_cookie);
 	x->presented = c.n > 0;
 	if (x->presented) {
-		uint8_t digest[32];
-		if (tg_digest(&x->gl->digester, c, digest))
-			x->principal = tg_keyset_find(p->keys, digest);
+		x->principal = known(x, c);
 		if (!x->principal) /* a token's beginning says what it is, and no more should be said of it (S2-66) */
 			tg_key_prefix(memmem(c.p, c.n, "eyJ", 3) ? (struct tg_slice){ 0 } : c, x->presented_prefix);
 	}

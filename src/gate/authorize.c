@@ -42,7 +42,10 @@ enum tg_step tg_stage_authorize(struct tg_exchange *x)
 				x->event = "auth.invalid_key";
 				return tg_answer_problem(x, TG_E_unauthenticated, "forbidden", tg_family_text(x->family)->invalid, NULL, NULL);
 			}
-			return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission for that.", NULL, NULL);
+			char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
+			tg_perms_text(r->perms, " or ", names);
+			snprintf(text, sizeof text, "Insufficient permissions: this needs %s.", names);
+			return tg_answer_problem(x, TG_E_forbidden, "forbidden", text, NULL, NULL);
 		}
 	}
 	if (r->state == TG_ROUTE_NOWHERE)

@@ -10,6 +10,7 @@
 #include "gate/match_table.h"
 #include "gate/watch.h"
 #include "pool/resolve.h"
+#include "store/first_user.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ struct control {
 	struct tg_shared_config *shared;
 	uv_signal_t term, intr, hup;
 	uv_timer_t look, deadline;
-	uv_work_t first_work;
+	uv_work_t first_work, store_work;
+	bool polling;            /* the store is being looked at, on the job pool */
 	struct tg_watch watch;
 	bool all_ready;          /* said that all started workers are */
 	uv_thread_t *threads;
@@ -79,12 +81,22 @@ static void warn_about(const struct tg_snapshot *s)
 	}
 }
 
+static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+{
+	uint64_t generation = 0;
+	struct tg_identity *who = c->gate.store ? tg_store_identity(c->gate.store, &generation) : NULL;
+	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, who, generation, c->gate.snapshot, c->gate.nloops, err);
+	tg_identity_put(who);
+	return s;
+}
+
 static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
-	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, c->gate.snapshot, c->gate.nloops, err);
+	struct tg_snapshot *s = snapshot_of(c, shared, err);
 	if (!s)
 		return false;
-	warn_about(s);
+	if (!c->gate.snapshot || s->held != c->gate.snapshot->held || shared != c->shared)
+		warn_about(s);
 	tg_gate_publish(&c->gate, s);
 	tg_watch_models(&c->watch);
 	tg_watch_look(&c->watch); /* names of new workers */
@@ -129,10 +141,46 @@ static void take_keyfile(struct control *c, struct tg_keyfile *f, bool usable)
 		tg_log(TG_LOG_F_ERROR, "keys.not_loaded", "s:why", err.text, NULL);
 }
 
+/* ---- the database ---- */
+
+static void take_identity(struct control *c)
+{
+	struct tg_err err;
+	if (!c->gate.store || c->stopping || tg_store_generation(c->gate.store) == c->gate.snapshot->generation)
+		return;
+	if (!publish(c, c->shared, &err))
+		tg_log(TG_LOG_F_ERROR, "store.not_published", "s:why", err.text, NULL); /* the next look tries again */
+}
+
+static void poll_store(uv_work_t *w)
+{
+	struct control *c = w->data;
+	tg_store_poll(c->gate.store);
+}
+
+static void store_polled(uv_work_t *w, int status)
+{
+	(void)status;
+	struct control *c = w->data;
+	c->polling = false;
+	take_identity(c);
+}
+
+/* What the command line or another gate changed, and whether it is there at all. */
+static void look_at_store(struct control *c)
+{
+	if (!c->gate.store || c->polling || c->stopping)
+		return;
+	c->polling = true;
+	c->store_work.data = c;
+	uv_queue_work(&c->gate.control, &c->store_work, poll_store, store_polled);
+}
+
 static void on_look(uv_timer_t *t)
 {
 	struct control *c = t->data;
 	struct stat st;
+	look_at_store(c);
 	if (!c->shared->config->api_keys_file[0])
 		return;
 	bool there = stat(c->shared->config->api_keys_file, &st) == 0;
@@ -340,6 +388,7 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_wake(uv_async_t *a)
 {
 	struct control *c = a->data;
+	take_identity(c);
 	tg_watch_look(&c->watch);
 	tg_watch_retry(&c->watch);
 	if (c->open && atomic_load(&c->gate.loops_ended) == c->gate.nloops)
@@ -431,6 +480,25 @@ static void worker_changed(void *ctx, const struct tg_worker *w, const struct tg
 		c->conf->worker_changed(&c->gate, c->conf->ctx, w, end);
 }
 
+/* Who logs in: the database, the secret of tokens, and the first user where INFERNO_ADMIN_PASSWORD asks for one. */
+static bool open_store(struct control *c, struct tg_err *err)
+{
+	struct tg_gate *g = &c->gate;
+	const struct tg_config *cfg = c->shared->config;
+	struct tg_err note = { "" };
+	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, warn_line, NULL, err);
+	if (!g->store)
+		return false;
+	if (!tg_store_generation(g->store))
+		return true; /* no folder to write to: nobody logs in here */
+	g->token_key = calloc(1, sizeof *g->token_key);
+	if (!g->token_key || !tg_token_key_load(g->token_key, cfg, &note, err))
+		return false;
+	if (note.text[0])
+		warn_line(NULL, note.text);
+	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, warn_line, NULL, err);
+}
+
 /* Everything but the loops: nothing is listened on yet. */
 static bool prepare(struct control *c, struct tg_err *err)
 {
@@ -442,6 +510,8 @@ static bool prepare(struct control *c, struct tg_err *err)
 		g->nloops = n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
 	}
 	g->start_wall_us = tg_wall_us();
+	if (cfg->store_url[0] && !open_store(c, err))
+		return false;
 	g->max_connections = connections_allowed();
 	bool usable;
 	if (!read_keyfile(c, &c->keyfile, &usable, err)) {
@@ -469,7 +539,9 @@ static bool prepare(struct control *c, struct tg_err *err)
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
 	if (!g->limiter || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
-	g->snapshot = tg_snapshot_new(c->shared, c->keyfile_usable ? &c->keyfile : NULL, NULL, g->nloops, err);
+	g->snapshot = snapshot_of(c, c->shared, err);
+	if (g->snapshot)
+		atomic_store(&g->adopted, g->snapshot->generation);
 	return g->snapshot && tg_watch_init(&c->watch, g, &sc);
 }
 
@@ -539,6 +611,10 @@ static void cleanup(struct control *c)
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);
 	tg_quarantine_free(g->quarantine);
+	tg_store_close(g->store);
+	if (g->token_key)
+		tg_token_key_wipe(g->token_key);
+	free(g->token_key);
 	if (c->keyfile_usable)
 		tg_keyfile_free(&c->keyfile);
 	tg_shared_config_put(c->shared);

@@ -5,6 +5,8 @@
  */
 #include "base/clock.h"
 #include "gate/gate.h"
+#include "gate/parking.h"
+#include "policy/token.h"
 #include "pool/health.h"
 #include "pool/upstream.h"
 
@@ -79,6 +81,10 @@ struct tg_exchange {
 	struct tg_sse *sse;
 	struct tg_usage_scan *usage_scan;
 	struct tg_buf collected;       /* an answer that must be whole before it is translated */
+	struct tg_parking *parked;     /* what it waits for off this loop; told when it leaves */
+	/* of a login's token (source TG_SRC_USER): when it was issued, its id; to be compared again if users or ended tokens change meanwhile */
+	int64_t token_from, token_ends;
+	char token_id[TG_TOKEN_JTI_MAX + 1];
 	/* record */
 	uint64_t wall_us, start_us, sent_us, answer_us, first_us, end_us, mark_us, overhead_us, bytes_in, bytes_out;
 	struct tg_usage usage;
@@ -117,6 +123,7 @@ bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used);
 size_t tg_receive_room(struct tg_exchange *x, char **p);
 void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received there */
 
+bool tg_receive_is_json(const struct tg_head *h); /* Content-Type: application/json, with or without parameters */
 enum tg_step tg_receive_timeout(struct tg_exchange *x);
 enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT }; /* places in x->want */
 
@@ -176,3 +183,4 @@ void tg_session_answered(struct tg_session *s);        /* its exchange is record
 void tg_session_cut(struct tg_session *s);             /* drain deadline */
 void tg_session_drain(struct tg_session *s);
 struct tg_session *tg_session_next(struct tg_session *s);
+struct tg_exchange *tg_session_exchange(struct tg_session *s); /* NULL: none is under way */

@@ -8,6 +8,7 @@
 #include "gate/snapshot.h"
 #include "net/listener.h"
 #include "pool/quarantine.h"
+#include "store/store.h"
 #include "policy/limit.h"
 
 struct tg_gate {
@@ -26,6 +27,10 @@ struct tg_gate {
 	struct tg_quarantine *quarantine; /* requests that end workers */
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
+	struct tg_store *store;        /* NULL: no database (tollgate run) */
+	struct tg_token_key *token_key; /* NULL: nobody logs in here */
+	_Atomic uint64_t adopted;      /* the store's generation that every loop judges by */
+	_Atomic unsigned jobs;         /* of exchanges, on the job pool */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };
@@ -37,6 +42,7 @@ struct tg_gate_loop {
 	struct tg_loop *loop;
 	struct tg_snapshot *snap;      /* what new requests are judged by */
 	struct tg_digester digester;
+	struct tg_token_verifier *tokens; /* NULL: nobody logs in here */
 	struct tg_rng rng;
 	struct tg_log_batch log;
 	uv_timer_t log_timer;

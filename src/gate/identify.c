@@ -20,7 +20,7 @@ static bool id_is_safe(struct tg_exchange *x, struct tg_slice s)
 		if (tg_slice_starts(s, tg_slice_cstr(secret_like[i])))
 			return false;
 	uint8_t digest[32];
-	return tg_digest(&x->gl->digester, s, digest) && !tg_keyset_find(x->snap->policy.keys, digest);
+	return tg_digest(&x->gl->digester, s, digest) && !tg_policy_key(&x->snap->policy, digest);
 }
 
 static void take_request_id(struct tg_exchange *x)

@@ -276,8 +276,9 @@ static void on_body_total(struct tg_timer *t)
 	tg_corridor_run(x);
 }
 
-static bool is_json(struct tg_slice type)
+bool tg_receive_is_json(const struct tg_head *h)
 {
+	struct tg_slice type = tg_head_get(h, TG_H_CONTENT_TYPE);
 	const char *semi = type.p ? memchr(type.p, ';', type.n) : NULL;
 	struct tg_slice t = tg_slice_trim((struct tg_slice){ type.p, semi ? (size_t)(semi - type.p) : type.n });
 	return tg_slice_eq_nocase(t, TG_S("application/json"));
@@ -289,7 +290,7 @@ static enum tg_step check_head(struct tg_exchange *x)
 	struct tg_slice coding = tg_head_get(h, TG_H_CONTENT_ENCODING);
 	if (coding.n && !tg_slice_eq_nocase(coding, TG_S("identity")))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Bodies must be sent without Content-Encoding.", NULL, NULL);
-	if (x->forward && x->forward->strict_type && !is_json(tg_head_get(h, TG_H_CONTENT_TYPE)))
+	if (x->forward && x->forward->strict_type && !tg_receive_is_json(h))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json.", NULL, NULL);
 	if (!h->chunked && h->content_length > 0 && (uint64_t)h->content_length > body_max(x))
 		return too_large(x);
@@ -302,7 +303,7 @@ enum tg_step tg_stage_receive(struct tg_exchange *x)
 		return TG_NEXT;
 	if (x->intake)
 		return TG_WAIT;
-	if (!x->forward && x->method != TG_POST)
+	if (!x->forward && x->method != TG_POST && x->method != TG_PUT && x->method != TG_PATCH)
 		return TG_NEXT; /* what a GET sends along is dropped after the answer */
 	enum tg_step r = check_head(x);
 	if (r != TG_NEXT)

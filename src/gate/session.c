@@ -48,6 +48,11 @@ struct tg_session *tg_session_next(struct tg_session *s)
 	return s->next;
 }
 
+struct tg_exchange *tg_session_exchange(struct tg_session *s)
+{
+	return s->x;
+}
+
 bool tg_session_self(struct tg_session *s, struct tg_addr *self)
 {
 	struct sockaddr_storage ss;

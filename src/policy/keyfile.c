@@ -5,6 +5,7 @@
  * replaced by rename, after fsync, by one that was 0600 from its first byte.
  */
 #include "policy/keyfile.h"
+#include "base/replace.h"
 #include "base/utf8.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -319,61 +320,6 @@ int tg_keyfile_lock(const char *path, struct tg_err *err)
 	return fd;
 }
 
-static bool write_all(int fd, const char *p, size_t n)
-{
-	while (n) {
-		ssize_t k = write(fd, p, n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return false;
-		p += k;
-		n -= (size_t)k;
-	}
-	return true;
-}
-
-/* rename(2) is only durable once the directory is. */
-static bool sync_dir(const char *file)
-{
-	const char *slash = strrchr(file, '/');
-	char *dir = slash ? strndup(file, slash == file ? 1 : (size_t)(slash - file)) : strdup(".");
-	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	free(dir);
-	/* Some file systems cannot sync a directory (EINVAL) and are durable without. */
-	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* Whoever owned the file (the service's user, where root edits it) must be able to read the new one. */
-static bool keep_owner(int fd, const char *target)
-{
-	struct stat was, is;
-	if (stat(target, &was) != 0)
-		return errno == ENOENT;
-	if (fstat(fd, &is) != 0)
-		return false;
-	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;
-}
-
-/* Replaces target by text; `temp` is an mkostemp template beside it. Leaves errno on failure. */
-static bool replace(const char *target, char *temp, const char *text, size_t n)
-{
-	int fd = mkostemp(temp, O_CLOEXEC); /* O_EXCL, 0600 */
-	if (fd < 0)
-		return false;
-	bool ok = fchmod(fd, 0600) == 0 && keep_owner(fd, target) && write_all(fd, text, n) && fsync(fd) == 0;
-	ok = close(fd) == 0 && ok;
-	if (ok && rename(temp, target) == 0)
-		return sync_dir(target);
-	int e = errno;
-	unlink(temp);
-	errno = e;
-	return false;
-}
-
 bool tg_keyfile_save(const struct tg_keyfile *f, const char *path, struct tg_err *err)
 {
 	if (f->keys.n > KEYS_MAX) {
@@ -386,15 +332,12 @@ bool tg_keyfile_save(const struct tg_keyfile *f, const char *path, struct tg_err
 		tg_err_set(err, "%s: cannot be written: out of memory, or larger than %d bytes", path, FILE_MAX);
 		return false;
 	}
-	char *target = real_target(path), *temp = NULL;
-	if (target && asprintf(&temp, "%s.XXXXXX", target) < 0)
-		temp = NULL;
-	bool ok = temp && replace(target, temp, text, n);
+	char *target = real_target(path);
+	bool ok = target && tg_replace_file(target, (struct tg_slice){ text, n });
 	if (!ok)
 		tg_err_set(err, "%s: cannot be written: %s", path, strerror(errno));
 	explicit_bzero(text, n);
 	free(text);
-	free(temp);
 	free(target);
 	return ok;
 }

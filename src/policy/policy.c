@@ -75,9 +75,17 @@ bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struc
 void tg_policy_free(struct tg_policy *p)
 {
 	tg_keyset_free(p->keys);
+	tg_identity_put(p->identity);
 	tg_cidr_list_free(&p->local);
 	tg_cidr_list_free(&p->trusted);
 	*p = (struct tg_policy){ 0 };
+}
+
+/* Both sets are always asked: known or unknown, here or there, the work is the same. */
+const struct tg_principal *tg_policy_key(const struct tg_policy *p, const uint8_t digest[32])
+{
+	const struct tg_principal *own = tg_keyset_find(p->keys, digest), *stored = tg_identity_key(p->identity, digest);
+	return own ? own : stored;
 }
 
 struct tg_slice tg_host_only(struct tg_slice a)

@@ -61,6 +61,15 @@ static void spellings(void **state)
 		{ TG_GET, "/models/info%4", NULL, false },
 		{ TG_GET, "/models/info%zz", NULL, false },
 		{ TG_GET, "/models/%g9", NULL, false },
+		{ TG_DELETE, "/api/v1/auth/api-keys/key_1", "/api/v1/auth/api-keys/{id}", true },
+		{ TG_POST, "/api/v1/auth/api-keys/key_1/rotate", "/api/v1/auth/api-keys/{id}/rotate", true },
+		{ TG_POST, "/api/v1/auth/api-keys/%6bey_1/rotate", "/api/v1/auth/api-keys/{id}/rotate", true },
+		{ TG_POST, "/api/v1/auth/api-keys//rotate", NULL, false },
+		{ TG_POST, "/api/v1/auth/api-keys/rotate", NULL, true }, /* an id of that name has no POST */
+		{ TG_POST, "/api/v1/auth/api-keys/a/b/rotate", NULL, false },
+		{ TG_POST, "/api/v1/auth/api-keys/a/rotate/", NULL, false },
+		{ TG_POST, "/api/v1/auth/api-keys/a/xrotate", NULL, false },
+		{ TG_GET, "/api/v1/auth/api-keys/a/rotate", NULL, true },
 		{ TG_GET, "/models/%20", "/models/*", true },      /* stays as it is */
 		{ TG_GET, "/models/inf%256f", "/models/*", true }, /* decoded once: not info */
 		{ TG_GET, "/models/%2469", "/models/*", true },    /* '$' is decoded */

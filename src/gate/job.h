@@ -1,0 +1,23 @@
+#pragma once
+/*
+ * Work that blocks (SQL, a password's hash), done for one exchange on the job pool while the exchange is parked. Owner: whoever starts it, until tg_job_start has taken it; then it frees itself by `free`.
+ * A client that leaves meanwhile is let go; the work ends all the same and its result is dropped.
+ */
+#include "gate/exchange.h"
+
+#define TG_JOBS_MAX 256 /* at once, of all loops: past it requests get 503 */
+
+struct tg_job {
+	struct tg_parking parking; /* first: left() casts */
+	uv_work_t work;
+	uv_timer_t timer;
+	struct tg_exchange *x;  /* NULL: it has left */
+	struct tg_gate *gate;
+	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
+	unsigned waited_ms;
+	void (*run)(struct tg_job *j);                                   /* on the job pool; touches neither x nor its snapshot */
+	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED */
+	void (*free)(struct tg_job *j);
+};
+/* From a handler: what it returns. Whatever of the request `run` needs was copied before. */
+enum tg_step tg_job_start(struct tg_exchange *x, struct tg_job *j);
