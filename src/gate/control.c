@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "gate/match_table.h"
 #include "gate/watch.h"
+#include "policy/token.h"
 #include "pool/resolve.h"
 #include "store/first_user.h"
 #include <errno.h>

@@ -1,6 +1,5 @@
 """Keys of the database: document 002's commands and what lies around them (seed ledger S2-11 to S2-31, S2-72, C-31, S3-10, S3-12, S3-17)."""
 import json
-import os
 import re
 import sqlite3
 import threading
@@ -349,8 +348,7 @@ def test_killed_while_keys_are_made(g):
         t = threading.Thread(target=go)
         t.start()
         time.sleep(0.2)
-        os.kill(g.pid, 9)
-        g.proc.wait()
+        g.kill()
         t.join()
         acknowledged += more
         g.start()

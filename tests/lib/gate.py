@@ -156,7 +156,7 @@ class Gate:
     def start(self, wait=True):
         self.proc = subprocess.Popen([str(BINARY), "serve", "--config", str(self.config), *self.args], cwd=self.dir, env=clean_env(self.env),
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
-        self._stdout = []
+        self._stdout, self.addresses = [], []  # a second start has other ports
         self._ready = threading.Event()
         self._readers = [threading.Thread(target=self._read, args=a, daemon=True) for a in
                          ((self.proc.stderr, self._stderr, True), (self.proc.stdout, self._stdout, False))]
