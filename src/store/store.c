@@ -26,11 +26,17 @@ struct tg_store {
 	struct tg_db *db;
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
 	uint64_t tried_us;
+	bool fresh;               /* there never was a database here: it is made by the first who needs one */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
 	struct tg_identity *identity;
 	_Atomic uint64_t generation;
 	_Atomic int state;
 };
+
+static const char *path_of(const char *url)
+{
+	return strncmp(url, "sqlite:", 7) == 0 ? url + 7 : url;
+}
 
 static int64_t now_s(void)
 {
@@ -71,10 +77,11 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 	if (s->db)
 		return TG_DB_OK;
 	enum tg_db_result why;
-	s->db = tg_db_open(s->url, true, NULL, &why, err);
+	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
 	s->tried_us = tg_mono_us();
 	if (!s->db)
 		return why;
+	s->fresh = false;
 	why = load(s, err);
 	if (why != TG_DB_OK) {
 		lose(s, err);
@@ -118,7 +125,8 @@ void tg_store_poll(struct tg_store *s)
 	struct tg_err err;
 	uv_mutex_lock(&s->lock);
 	if (!s->db) {
-		if (tg_mono_us() - s->tried_us >= AGAIN_US)
+		bool due = s->fresh ? access(path_of(s->url), F_OK) == 0 : tg_mono_us() - s->tried_us >= AGAIN_US;
+		if (due)
 			(void)reach(s, &err);
 	} else if (!same_file(s, &err)) {
 		lose(s, &err);
@@ -219,7 +227,7 @@ static bool take_secret(const char *path, const struct tg_secret *given, void (*
 
 struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
 {
-	const char *path = strncmp(url, "sqlite:", 7) == 0 ? url + 7 : url;
+	const char *path = path_of(url);
 	if (strncmp(url, "sqlite:", 7) != 0 && strstr(url, "://")) {
 		tg_err_set(err, "[store] url: \"%.60s\": only sqlite:PATH is built", url);
 		return NULL;
@@ -248,6 +256,17 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		if (warn)
 			warn(ctx, text);
 		return s; /* a folder that cannot be written: the rest of the gate needs no database */
+	}
+	if (!there) {
+		s->fresh = true;
+		s->identity = tg_identity_new();
+		if (!s->identity || !tg_identity_seal(s->identity)) {
+			tg_err_set(err, "out of memory");
+			goto never;
+		}
+		atomic_store(&s->state, TG_STORE_OK);
+		atomic_fetch_add(&s->generation, 1);
+		return s;
 	}
 	if ((r = reach(s, err)) == TG_DB_BROKEN)
 		goto never;
