@@ -6,6 +6,7 @@
  * between ends that.
  */
 #include "gate/exchange.h"
+#include "http/cookie.h"
 
 /* "Bearer X" or the raw key; the scheme is case-insensitive (RFC 9110 section 11.1). */
 static struct tg_slice from_authorization(struct tg_slice v)
@@ -17,26 +18,6 @@ static struct tg_slice from_authorization(struct tg_slice v)
 	return v;
 }
 
-static struct tg_slice from_cookie(struct tg_slice cookies)
-{
-	static const char name[] = "api_key=";
-	while (cookies.n) {
-		const char *semi = memchr(cookies.p, ';', cookies.n);
-		struct tg_slice one = tg_slice_trim((struct tg_slice){ cookies.p, semi ? (size_t)(semi - cookies.p) : cookies.n });
-		if (one.n >= sizeof name - 1 && memcmp(one.p, name, sizeof name - 1) == 0) {
-			struct tg_slice v = { one.p + sizeof name - 1, one.n - (sizeof name - 1) };
-			if (v.n >= 2 && v.p[0] == '"' && v.p[v.n - 1] == '"')
-				v = (struct tg_slice){ v.p + 1, v.n - 2 };
-			return v;
-		}
-		if (!semi)
-			break;
-		cookies.n -= (size_t)(semi + 1 - cookies.p);
-		cookies.p = semi + 1;
-	}
-	return (struct tg_slice){ 0 };
-}
-
 static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
 {
 	*by_cookie = false;
@@ -44,7 +25,7 @@ static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
 	if (!c.n)
 		c = tg_head_get(h, TG_H_X_API_KEY);
 	if (!c.n) {
-		c = from_cookie(tg_head_get(h, TG_H_COOKIE));
+		c = tg_cookie_get(tg_head_get(h, TG_H_COOKIE), TG_S("api_key"));
 		*by_cookie = c.n > 0;
 	}
 	return c;
