@@ -69,6 +69,9 @@ struct tg_config {
 	struct tg_strlist tollgate_keys, chapkit_keys; /* TOLLGATE_API_KEYS, CHAPKIT_API_KEYS: wiped on free */
 	struct tg_secret admin_password; /* INFERNO_ADMIN_PASSWORD; empty: no user is made */
 	bool end_revoked;
+	struct tg_secret jwt_secret, jwt_secret_previous; /* INFERNO_JWT_SECRET; empty: data/jwt.secret, none */
+	uint32_t token_hours;      /* life of a login's token */
+	struct tg_rate guesses, password_guesses; /* failures of one source before its refusals are delayed; n 0: never */
 	/* [store] */
 	char *store_url;           /* "": no database */
 	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
@@ -125,6 +128,8 @@ void tg_config_free(struct tg_config *c);
 /* Where an option's value came from: "default", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
  * Lives as long as c. NULL: no such option. */
 const char *tg_config_origin(const struct tg_config *c, const char *table, const char *name);
+/* The path of data/NAME: where it is, beside the configuration file before the working directory; else where it belongs: in the data/ that there is, in the same order. False: over `cap`. */
+bool tg_config_data_path(const struct tg_config *c, const char *name, char *out, size_t cap);
 /* Appends a copy. */
 bool tg_strlist_add(struct tg_strlist *l, struct tg_slice s);
 void tg_strlist_free(struct tg_strlist *l);

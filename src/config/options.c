@@ -329,6 +329,10 @@ static bool set_secret(const struct tg_option *o, struct tg_secret *field, struc
 	bool ok = resolve_secret(&s, env, &owned, &n, why);
 	if (ok && s.n > o->max)
 		ok = fail(why, "is over 4096 bytes");
+	if (ok && s.n && s.n < o->min) {
+		tg_err_set(why, "has %zu bytes; at least %" PRIu64 " are needed", s.n, o->min);
+		ok = false;
+	}
 	if (ok && s.n)
 		ok = clean(o, s, why) && (!blank_ends(s) || fail(why, "begins or ends with a space"));
 	if (ok) {

@@ -1,11 +1,12 @@
 /*
  * Stage 3: from the credential to a principal. Authorization, then X-API-Key, then the cookie api_key: the first one present decides, and a failure
- * is final (seed ledger C-03). An empty header counts as absent (S0-12).
+ * is final (seed ledger C-03). An empty header counts as absent (S0-12). A source that presents many unknown ones is answered ever later (guess.c); what is known never is.
  *
  * /infer alone lets local callers in without a key, judged by the socket's peer address; anything that hints at a proxy or at a web page of another site in
  * between ends that.
  */
 #include "gate/exchange.h"
+#include "http/cookie.h"
 
 /* "Bearer X" or the raw key; the scheme is case-insensitive (RFC 9110 section 11.1). */
 static struct tg_slice from_authorization(struct tg_slice v)
@@ -17,26 +18,6 @@ static struct tg_slice from_authorization(struct tg_slice v)
 	return v;
 }
 
-static struct tg_slice from_cookie(struct tg_slice cookies)
-{
-	static const char name[] = "api_key=";
-	while (cookies.n) {
-		const char *semi = memchr(cookies.p, ';', cookies.n);
-		struct tg_slice one = tg_slice_trim((struct tg_slice){ cookies.p, semi ? (size_t)(semi - cookies.p) : cookies.n });
-		if (one.n >= sizeof name - 1 && memcmp(one.p, name, sizeof name - 1) == 0) {
-			struct tg_slice v = { one.p + sizeof name - 1, one.n - (sizeof name - 1) };
-			if (v.n >= 2 && v.p[0] == '"' && v.p[v.n - 1] == '"')
-				v = (struct tg_slice){ v.p + 1, v.n - 2 };
-			return v;
-		}
-		if (!semi)
-			break;
-		cookies.n -= (size_t)(semi + 1 - cookies.p);
-		cookies.p = semi + 1;
-	}
-	return (struct tg_slice){ 0 };
-}
-
 static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
 {
 	*by_cookie = false;
@@ -44,7 +25,7 @@ static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
 	if (!c.n)
 		c = tg_head_get(h, TG_H_X_API_KEY);
 	if (!c.n) {
-		c = from_cookie(tg_head_get(h, TG_H_COOKIE));
+		c = tg_cookie_get(tg_head_get(h, TG_H_COOKIE), TG_S("api_key"));
 		*by_cookie = c.n > 0;
 	}
 	return c;
@@ -92,11 +73,22 @@ static bool is_local_caller(struct tg_exchange *x)
 	return !peer->unix_peer && tg_cidr_list_has(&x->snap->policy.local, peer) && came_straight(x);
 }
 
-static enum tg_step refuse(struct tg_exchange *x)
+static void refuse(struct tg_exchange *x)
 {
 	const struct tg_family_text *t = tg_family_text(x->family);
+	tg_answer_problem(x, TG_E_unauthenticated, x->presented ? "invalid_key" : "missing_key", x->presented ? t->invalid : t->missing, NULL, NULL);
+}
+
+/* Who presents nothing guesses nothing. */
+static enum tg_step unknown(struct tg_exchange *x)
+{
 	x->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
-	return tg_answer_problem(x, TG_E_unauthenticated, x->presented ? "invalid_key" : "missing_key", x->presented ? t->invalid : t->missing, NULL, NULL);
+	if (!x->presented) {
+		refuse(x);
+		return TG_ANSWERED;
+	}
+	uint64_t who = tg_guess_source(TG_GUESS_CREDENTIAL, &x->client);
+	return tg_guess_answer(x, tg_guess_failed(x->gl->gate->guess, x->snap->config->guesses, who, x->start_us / 1000u), refuse);
 }
 
 /* A page of another site can make a browser send the cookie; it cannot make it lie about where it stands. */
@@ -184,7 +176,7 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 		x->principal = &p->outsider;
 	}
 	if (!x->principal)
-		return refuse(x);
+		return unknown(x);
 	if (by_cookie && cookie_is_ridden(x))
 		return tg_answer_problem(x, TG_E_forbidden, "forbidden", "A request authenticated by cookie must come from this site.", NULL, NULL);
 	return TG_NEXT;

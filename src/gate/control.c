@@ -527,6 +527,8 @@ static bool prepare(struct control *c, struct tg_err *err)
 	if (!tg_supervise_check(cfg, err))
 		return false;
 	g->limiter = tg_limiter_new(65536);
+	g->guess = tg_guess_new();
+	g->hasher = tg_hasher_new();
 	g->quarantine = tg_quarantine_new();
 	g->loops = calloc(g->nloops, sizeof *g->loops);
 	g->states = calloc(g->nloops, sizeof *g->states);
@@ -538,7 +540,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 		return false; /* a taken port is no reason to start workers first */
 	tg_err_set(err, "out of memory");
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
-	if (!g->limiter || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
+	if (!g->limiter || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
 	g->snapshot = snapshot_of(c, c->shared, err);
 	if (g->snapshot)
@@ -611,6 +613,8 @@ static void cleanup(struct control *c)
 		if (g->shards[i])
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);
+	tg_guess_free(g->guess);
+	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
 	tg_store_close(g->store);
 	if (g->token_key)

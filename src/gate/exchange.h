@@ -54,6 +54,8 @@ struct tg_exchange {
 	char *rid_long;                /* owned: the caller's own id */
 	char presented_prefix[TG_KEY_PREFIX_MAX + 1];
 	struct tg_verdict verdict;     /* of the limit; limit 0: none applies */
+	uint64_t held;                 /* policy/guess.h: whose place it holds while its refusal is delayed; 0: none */
+	void (*held_answer)(struct tg_exchange *x); /* gives it */
 	/* body */
 	struct tg_slice body;          /* complete; valid while head is */
 	char *body_owned;              /* where it lies when it is ours */
@@ -77,7 +79,7 @@ struct tg_exchange {
 	struct iovec up_body[9];       /* a large body's pieces */
 	uint8_t up_nbody;
 	char *edits;                   /* owned: inserted text the pieces point to */
-	struct tg_timer timer;         /* queue wait, then the total clock */
+	struct tg_timer timer;         /* a delayed refusal; queue wait, then the total clock */
 	struct tg_sse *sse;
 	struct tg_usage_scan *usage_scan;
 	struct tg_buf collected;       /* an answer that must be whole before it is translated */
@@ -126,6 +128,12 @@ void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received 
 bool tg_receive_is_json(const struct tg_head *h); /* Content-Type: application/json, with or without parameters */
 enum tg_step tg_receive_timeout(struct tg_exchange *x);
 enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT }; /* places in x->want */
+
+/* ---- guess.c: answers to failed credentials ---- */
+/* Answers by `refuse` (which writes an answer and nothing else), now or when the verdict's delay is over (WAIT), or by 429. For whoever counted a failure by policy/guess.h; takes the verdict's place over. */
+enum tg_step tg_guess_answer(struct tg_exchange *x, struct tg_guess_verdict v, void (*refuse)(struct tg_exchange *x));
+void tg_guess_release(struct tg_exchange *x);         /* if it waits: answers now; may free x */
+void tg_guess_settle(struct tg_exchange *x);          /* its place goes back */
 
 /* ---- forward.c: towards the worker ---- */
 enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */

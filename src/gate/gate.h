@@ -8,8 +8,10 @@
 #include "gate/snapshot.h"
 #include "net/listener.h"
 #include "pool/quarantine.h"
-#include "store/store.h"
+#include "policy/guess.h"
 #include "policy/limit.h"
+#include "policy/password.h"
+#include "store/store.h"
 
 struct tg_gate {
 	unsigned nloops;
@@ -17,6 +19,8 @@ struct tg_gate {
 	struct tg_gate_loop *states;
 	struct tg_metrics_shard **shards; /* one a loop, and the last for the control thread */
 	struct tg_limiter *limiter;
+	struct tg_guess *guess;        /* who presents unknown credentials */
+	struct tg_hasher *hasher;      /* passwords, on the job pool */
 	struct tg_listen_addr *addrs;
 	unsigned naddrs;
 	uint64_t start_wall_us;

@@ -31,11 +31,12 @@ static const struct {
 
 static const uint8_t gauge_metric[TG_GAUGE_COUNT] = {
 	[TG_GAUGE_CONNECTIONS] = M_connections, [TG_GAUGE_IN_FLIGHT] = M_in_flight, [TG_GAUGE_STREAMS] = M_streams,
-	[TG_GAUGE_QUEUED] = M_queued,
+	[TG_GAUGE_QUEUED] = M_queued, [TG_GAUGE_GUESSES] = M_guesses_waiting,
 };
 static const uint8_t counter_metric[TG_COUNT_COUNT] = {
 	[TG_COUNT_RETRIES] = M_retries, [TG_COUNT_WORKER_CONNECTS] = M_worker_connects, [TG_COUNT_WORKER_ERRORS] = M_worker_errors,
 	[TG_COUNT_CLIENT_GONE] = M_client_gone, [TG_COUNT_RELOADS] = M_reloads, [TG_COUNT_RELOADS_FAILED] = M_reloads_failed,
+	[TG_COUNT_GUESSES_DELAYED] = M_guesses_delayed,
 };
 
 /* Labels of refusals: both tables, then "other". */

@@ -370,7 +370,11 @@ static void on_readable(struct tg_session *s)
 	case FLUSH:
 		break;
 	case BUSY:
-		if (s->in_len + (size_t)n > TG_RBUF * 2u || !keep(s, p, (size_t)n))
+		if (s->x && s->x->held && s->x->body_left) { /* a refusal that waits: nobody will read this body, and the connection ends with it */
+			s->lingered += (uint64_t)n;
+			if (s->lingered > LINGER_BYTES)
+				client_gone(s);
+		} else if (s->in_len + (size_t)n > TG_RBUF * 2u || !keep(s, p, (size_t)n))
 			client_gone(s);
 		else if (s->in_len >= TG_RBUF)
 			tg_conn_read(&s->conn, false);
@@ -474,6 +478,8 @@ void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer
 /* A request may already be on its way to an idle connection: it is closed only after a moment, so that it is answered and not reset. */
 void tg_session_drain(struct tg_session *s)
 {
+	if (s->x)
+		tg_guess_release(s->x);
 	if (s->state != IDLE || s->conn.closing)
 		return;
 	if (tg_conn_pending(&s->conn))

@@ -692,6 +692,37 @@ static void test_positions(void **state)
 	tg_toml_free(&t);
 }
 
+/* data/NAME: where it is, beside the configuration before here; else in the data/ that there is. */
+static void test_data_path(void **state)
+{
+	(void)state;
+	char out[256];
+	assert_int_equal(mkdir("etc", 0700), 0);
+	put("etc/t.toml", "[auth]\ntoken_hours = 2\n", 0600);
+	struct tg_config *near = load(NULL), *far = NULL;
+	struct tg_err err;
+	assert_non_null(far = load_from("etc/t.toml", NULL, &err));
+#define IS(c, text) (assert_true(tg_config_data_path(c, "x", out, sizeof out)), assert_string_equal(out, text))
+	IS(near, "data/x");
+	IS(far, "data/x");
+	assert_int_equal(mkdir("etc/data", 0700), 0);
+	IS(near, "data/x");
+	IS(far, "etc/data/x");
+	assert_int_equal(mkdir("data", 0700), 0);
+	IS(far, "etc/data/x");
+	put("data/x", "", 0600);
+	IS(far, "data/x");
+	put("etc/data/x", "", 0600);
+	IS(far, "etc/data/x");
+	IS(near, "data/x");
+	assert_false(tg_config_data_path(near, "x", out, 6));
+	assert_true(tg_config_data_path(near, "x", out, 7));
+	assert_false(tg_config_data_path(far, "x", out, 10));
+	assert_true(tg_config_data_path(far, "x", out, 11));
+	tg_config_free(near);
+	tg_config_free(far);
+}
+
 int main(void)
 {
 	if (!mkdtemp(folder))
@@ -699,7 +730,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, enter)
 	const struct CMUnitTest tests[] = {
 		T(test_defaults), T(test_precedence), T(test_documents_names), T(test_load_balancer), T(test_mistakes), T(test_files), T(test_bad_variables),
-		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_started), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions),
+		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_started), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions), T(test_data_path),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	enter(NULL);
