@@ -42,7 +42,9 @@ enum tg_step tg_stage_authorize(struct tg_exchange *x)
 				x->event = "auth.invalid_key";
 				return tg_answer_problem(x, TG_E_unauthenticated, "forbidden", tg_family_text(x->family)->invalid, NULL, NULL);
 			}
-			return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission for that.", NULL, NULL);
+			/* Whatever passed authentication counts. */
+			enum tg_step s = tg_stage_limit(x);
+			return s != TG_NEXT ? s : tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission for that.", NULL, NULL);
 		}
 	}
 	if (r->state == TG_ROUTE_NOWHERE)
