@@ -77,6 +77,9 @@ struct tg_config {
 	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
 	/* [limits] */
 	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
+	struct tg_rate limit_key_requests;                /* of keys without own limits */
+	uint32_t limit_key_tokens, limit_key_in_flight;   /* the same; a minute; 0: off */
+	uint32_t reserve_tokens, reserve_bytes;           /* what a request reserves: gate/limit.c */
 	/* [log] */
 	char *log_path;            /* "-": stdout */
 	enum tg_log_level log_level;

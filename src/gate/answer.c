@@ -54,15 +54,9 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 	}
 	tg_buf_lit(b, "\r\nX-Request-ID: ");
 	tg_buf_slice(b, tg_exchange_rid(x));
-	if (x->verdict.limit) {
-		tg_buf_lit(b, "\r\nX-RateLimit-Limit: ");
-		tg_buf_u64(b, x->verdict.limit);
-		tg_buf_lit(b, "\r\nX-RateLimit-Remaining: ");
-		tg_buf_u64(b, x->verdict.remaining);
-		tg_buf_lit(b, "\r\nX-RateLimit-Reset: ");
-		tg_buf_u64(b, x->verdict.reset_s);
-	}
 	tg_buf_lit(b, "\r\n");
+	if (x->nbuckets)
+		tg_limit_head(x, b);
 	x->status = status;
 	x->head_sent = true;
 }
@@ -90,6 +84,7 @@ enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *type,
 		tg_buf_cstr(b, extra);
 	tg_answer_end_head(x);
 	bool head_only = x->head_request || status == 204;
+	tg_limit_end(x, body.n);
 	struct iovec v[2] = { { b->p, b->len }, { (void *)(uintptr_t)body.p, head_only ? 0 : body.n } };
 	if (!b->failed && tg_conn_send(tg_session_conn(x->session), v, v[1].iov_len ? 2 : 1))
 		x->bytes_out += v[1].iov_len;

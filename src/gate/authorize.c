@@ -42,6 +42,9 @@ enum tg_step tg_stage_authorize(struct tg_exchange *x)
 				x->event = "auth.invalid_key";
 				return tg_answer_problem(x, TG_E_unauthenticated, "forbidden", tg_family_text(x->family)->invalid, NULL, NULL);
 			}
+			enum tg_step s = tg_stage_limit(x); /* whatever passed authentication counts */
+			if (s != TG_NEXT)
+				return s;
 			char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
 			tg_perms_text(r->perms, " or ", names);
 			snprintf(text, sizeof text, "Insufficient permissions: this needs %s.", names);

@@ -526,7 +526,8 @@ static bool prepare(struct control *c, struct tg_err *err)
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
 	if (!tg_supervise_check(cfg, err))
 		return false;
-	g->limiter = tg_limiter_new(65536);
+	g->limiter = tg_limiter_new(TG_LIMIT_CELLS);
+	g->strangers = tg_limiter_new(TG_LIMIT_CELLS);
 	g->guess = tg_guess_new();
 	g->hasher = tg_hasher_new();
 	g->quarantine = tg_quarantine_new();
@@ -540,7 +541,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 		return false; /* a taken port is no reason to start workers first */
 	tg_err_set(err, "out of memory");
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
-	if (!g->limiter || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
+	if (!g->limiter || !g->strangers || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
 	g->snapshot = snapshot_of(c, c->shared, err);
 	if (g->snapshot)
@@ -613,6 +614,7 @@ static void cleanup(struct control *c)
 		if (g->shards[i])
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);
+	tg_limiter_free(g->strangers);
 	tg_guess_free(g->guess);
 	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);

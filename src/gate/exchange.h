@@ -19,6 +19,24 @@ struct tg_forward {
 	const char *path;              /* at the worker */
 	bool strict_type;              /* Content-Type must be application/json */
 	bool translates;               /* both bodies are rewritten (infer, inference) */
+	bool embeds;                   /* the answer has no tokens of its own */
+};
+
+/* One limit that was asked for this request, as it stood then: what the answer's head tells. */
+enum tg_bucket_kind { TG_BUCKET_CLASS, TG_BUCKET_ADDRESS, TG_BUCKET_KEY, TG_BUCKET_TOKENS, TG_BUCKET_IN_FLIGHT, TG_BUCKET_COUNT };
+struct tg_bucket {
+	uint64_t end_ms;               /* of its window, on the monotonic clock */
+	uint32_t limit, remaining, period_s;
+	uint8_t kind;                  /* enum tg_bucket_kind */
+	bool refused;                  /* it is why the answer is 429 */
+};
+
+/* Tokens of the key's minute that this request holds. */
+struct tg_reservation {
+	uint32_t limit;                /* a minute; 0: none applies */
+	uint32_t reserved;             /* 0: nothing (any more) */
+	uint32_t prompt;               /* the part of it that was reckoned for the prompt */
+	uint64_t window;               /* policy/limit.h */
 };
 
 /* The body on its way in; exists only while it is incomplete. */
@@ -53,9 +71,13 @@ struct tg_exchange {
 	uint8_t rid_len;
 	char *rid_long;                /* owned: the caller's own id */
 	char presented_prefix[TG_KEY_PREFIX_MAX + 1];
-	struct tg_verdict verdict;     /* of the limit; limit 0: none applies */
-	uint64_t held;                 /* policy/guess.h: whose place it holds while its refusal is delayed; 0: none */
-	void (*held_answer)(struct tg_exchange *x); /* gives it */
+	uint64_t delayed;              /* policy/guess.h: whose place it holds while its refusal is delayed; 0: none */
+	void (*delayed_answer)(struct tg_exchange *x); /* gives it */
+	/* limits */
+	struct tg_bucket bucket[TG_BUCKET_COUNT];
+	uint8_t nbuckets;              /* 0: none applies */
+	struct tg_limit_cell *held;    /* it is one of the key's requests in flight */
+	struct tg_reservation tokens;
 	/* body */
 	struct tg_slice body;          /* complete; valid while head is */
 	char *body_owned;              /* where it lies when it is ours */
@@ -117,6 +139,22 @@ enum tg_step tg_stage_relay(struct tg_exchange *x);
 enum tg_step tg_stage_settle(struct tg_exchange *x);
 enum tg_step tg_stage_record(struct tg_exchange *x);
 
+/* ---- limit.c ---- */
+/* Takes what the route's class and the key allow. False: one of them refuses (the last in x->bucket, or the only one that counts what is in flight), and nothing stays taken but by x->held. */
+bool tg_limit_take(struct tg_exchange *x);
+/* The body is known: reserves its tokens where the key has a bound for them. `scan`: what was found in it. NEXT, or ANSWERED (429). */
+enum tg_step tg_limit_tokens(struct tg_exchange *x, const struct tg_json_scan *scan);
+/* The request's end, as soon as it is known: before its last bytes leave, so that whoever reads them finds the limits as they are. about_to_send: body bytes of those. */
+void tg_limit_finish(struct tg_exchange *x, uint64_t about_to_send);
+static inline void tg_limit_end(struct tg_exchange *x, uint64_t about_to_send)
+{
+	if (x->held || x->tokens.reserved)
+		tg_limit_finish(x, about_to_send);
+}
+/* ---- limit_head.c ---- */
+void tg_limit_head(const struct tg_exchange *x, struct tg_buf *b); /* the lines of x->bucket, for the answer's head */
+const char *tg_limit_bucket_name(const struct tg_exchange *x, const struct tg_bucket *k, char out[24]);
+
 /* ---- receive.c, fed by the session ---- */
 /* Body bytes that arrived (moved within p if chunked). *used: how many belong to this body. False: answered (framing fault, too large). True: look at
  * x->received: set once the body is whole. */
@@ -127,7 +165,8 @@ void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received 
 
 bool tg_receive_is_json(const struct tg_head *h); /* Content-Type: application/json, with or without parameters */
 enum tg_step tg_receive_timeout(struct tg_exchange *x);
-enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT }; /* places in x->want */
+enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT, /* places in x->want */
+       TG_WANT_MAX_TOKENS = TG_WANT_COUNT, TG_WANT_MAX_COMPLETION, TG_WANT_N, TG_WANT_BEST_OF, TG_WANT_ALL }; /* and in the scan, where tokens are limited */
 
 /* ---- guess.c: answers to failed credentials ---- */
 /* Answers by `refuse` (which writes an answer and nothing else), now or when the verdict's delay is over (WAIT), or by 429. For whoever counted a failure by policy/guess.h; takes the verdict's place over. */

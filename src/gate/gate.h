@@ -18,7 +18,9 @@ struct tg_gate {
 	struct tg_loop *loops;
 	struct tg_gate_loop *states;
 	struct tg_metrics_shard **shards; /* one a loop, and the last for the control thread */
-	struct tg_limiter *limiter;
+	struct tg_limiter *limiter;    /* what keys took */
+	struct tg_limiter *strangers;  /* what addresses took: a flood of them fills this table and no key's */
+	_Atomic uint64_t wall_less_mono_ms; /* for Reset: gate/limit.c */
 	struct tg_guess *guess;        /* who presents unknown credentials */
 	struct tg_hasher *hasher;      /* passwords, on the job pool */
 	struct tg_listen_addr *addrs;

@@ -25,8 +25,8 @@ enum tg_step tg_guess_answer(struct tg_exchange *x, struct tg_guess_verdict v, v
 		refuse(x);
 		return TG_ANSWERED;
 	}
-	x->held = v.who;
-	x->held_answer = refuse;
+	x->delayed = v.who;
+	x->delayed_answer = refuse;
 	tg_metrics_gauge(x->gl->metrics, TG_GAUGE_GUESSES, 1);
 	tg_metrics_count(x->gl->metrics, TG_COUNT_GUESSES_DELAYED);
 	x->timer.fire = waited;
@@ -36,19 +36,19 @@ enum tg_step tg_guess_answer(struct tg_exchange *x, struct tg_guess_verdict v, v
 
 void tg_guess_release(struct tg_exchange *x)
 {
-	if (!x->held)
+	if (!x->delayed)
 		return;
 	tg_timer_stop(&x->timer);
-	x->held_answer(x);
+	x->delayed_answer(x);
 	x->stage = TG_STAGE_SETTLE;
 	tg_corridor_run(x);
 }
 
 void tg_guess_settle(struct tg_exchange *x)
 {
-	if (!x->held)
+	if (!x->delayed)
 		return;
-	tg_guess_leave(x->gl->gate->guess, x->held);
-	x->held = 0;
+	tg_guess_leave(x->gl->gate->guess, x->delayed);
+	x->delayed = 0;
 	tg_metrics_gauge(x->gl->metrics, TG_GAUGE_GUESSES, -1);
 }

@@ -370,7 +370,7 @@ static void on_readable(struct tg_session *s)
 	case FLUSH:
 		break;
 	case BUSY:
-		if (s->x && s->x->held && s->x->body_left) { /* a refusal that waits: nobody will read this body, and the connection ends with it */
+		if (s->x && s->x->delayed && s->x->body_left) { /* a refusal that waits: nobody will read this body, and the connection ends with it */
 			s->lingered += (uint64_t)n;
 			if (s->lingered > LINGER_BYTES)
 				client_gone(s);

@@ -1,6 +1,6 @@
 /*
- * Stage 10: gives back what the request took. Runs once for every request, however it ended. Actual tokens and cost against a reservation come here when
- * token limits and budgets do.
+ * Stage 10: gives back what the request took. Runs once for every request, however it ended. Its place among the key's requests in flight and its tokens were given back before
+ * the last bytes left, where there were such.
  */
 #include "gate/exchange.h"
 
@@ -23,5 +23,6 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		if (x->partial && !x->usage.seen && x->sse->events)
 			x->usage = (struct tg_usage){ .seen = true, .counted = true, .completion = x->sse->events };
 	}
+	tg_limit_end(x, 0);
 	return TG_NEXT;
 }

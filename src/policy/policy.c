@@ -46,6 +46,7 @@ bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, str
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *f, struct tg_err *err)
 {
 	*p = (struct tg_policy){ .config = c, .require_auth_for_external = f ? f->require_auth_for_external : true };
+	p->key_limits = (struct tg_key_limits){ c->limit_key_requests, c->limit_key_tokens, c->limit_key_in_flight };
 	nameless(&p->local_caller, "local", TG_SRC_LOCAL);
 	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER);
 	if (!tg_policy_trusted(c, &p->trusted, err)) {
