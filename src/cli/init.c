@@ -175,7 +175,7 @@ static bool write_toml(struct first_run *r)
 	bool ok = f && fclose(f) == 0 && n > 0 && n < FILE_MAX;
 	enum made m = FAILED;
 	if (ok)
-		m = write_new(r->dir, path, 0640, (struct tg_slice){ text, n });
+		m = write_new(r->dir, path, 0600, (struct tg_slice){ text, n });
 	else
 		fprintf(stderr, "tollgate init: out of memory\n");
 	free(text);

@@ -10,7 +10,7 @@ enum tg_step tg_stage_limit(struct tg_exchange *x)
 	if (class == TG_LIMIT_NONE || !rate.n)
 		return TG_NEXT;
 	const struct tg_principal *p = x->principal;
-	bool nameless = !p || p->source == TG_SRC_LOCAL || p->source == TG_SRC_OUTSIDER;
+	bool nameless = !p || p->source == TG_SRC_LOCAL || p->source == TG_SRC_OUTSIDER || p->source == TG_SRC_ANONYMOUS;
 	uint64_t who = nameless ? tg_limit_who(class, x->client.ip, sizeof x->client.ip) : tg_limit_who(class, &p->hash, sizeof p->hash);
 	uint64_t mono_ms = x->start_us / 1000u, wall_ms = (mono_ms * 1000u + (x->wall_us - x->start_us)) / 1000u;
 	x->verdict = tg_limiter_take(x->gl->gate->limiter, who, rate, mono_ms, wall_ms);

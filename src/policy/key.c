@@ -167,7 +167,7 @@ static uint32_t candidate(const struct tg_keyset *k, uint64_t tag)
 
 static bool is_list(enum tg_source s)
 {
-	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS;
+	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS || s == TG_SRC_CHAPKIT_FILE || s == TG_SRC_CREDIT_RISK_KEYS;
 }
 
 bool tg_keyset_add(struct tg_keyset *k, struct tg_digester *d, struct tg_slice key, enum tg_source source, uint32_t perms, const char *name)

@@ -13,6 +13,7 @@ struct tg_policy {
 	bool require_auth_for_external;
 	const struct tg_config *config; /* borrowed: the snapshot owns it */
 	struct tg_principal local_caller, outsider; /* nameless callers of /infer */
+	struct tg_principal anonymous;  /* whoever needs no key because auth.require_auth is false */
 };
 
 /* `keyfile` NULL: there is no usable key file: no keys of it, auth required, local = loopback. False: err names the option. */
