@@ -6,12 +6,21 @@
 
 enum tg_step tg_api_root(struct tg_exchange *x)
 {
-	static const char json[] = "{\"name\":\"Tollgate\",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}";
-	static const char html[] = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate</title><h1>Tollgate " TG_VERSION
-				   "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>";
-	if (tg_head_accepts(x->head, "text/html"))
-		return tg_answer(x, 200, "text/html; charset=utf-8", (struct tg_slice){ html, sizeof html - 1 }, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
-	return tg_answer(x, 200, "application/json", (struct tg_slice){ json, sizeof json - 1 }, "Vary: Accept\r\n");
+	const char *name = x->snap->config->name;
+	struct tg_buf b;
+	tg_buf_init(&b, 8192);
+	if (tg_head_accepts(x->head, "text/html")) {
+		tg_buf_lit(&b, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>");
+		tg_buf_html(&b, name);
+		tg_buf_lit(&b, "</title><h1>");
+		tg_buf_html(&b, name);
+		tg_buf_lit(&b, " " TG_VERSION "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>");
+		return tg_answer_buf(x, "text/html; charset=utf-8", &b, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
+	}
+	tg_buf_lit(&b, "{\"name\":");
+	tg_buf_json(&b, tg_slice_cstr(name));
+	tg_buf_lit(&b, ",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}");
+	return tg_answer_buf(x, "application/json", &b, "Vary: Accept\r\n");
 }
 
 /* Document 003's body. While the database is away keys go on, from memory: that is degraded, not dead. */

@@ -92,8 +92,13 @@ static void print_causes(const struct tg_config *c)
 		       f.keys.n ? "; `tollgate keyfile list` shows them" : "; `tollgate keyfile generate` adds one");
 	else
 		puts("2. The key is in valid_keys: none is, while the file cannot be used");
-	printf("   Other keys: admin key %s, read key %s, %zu in TOLLGATE_API_KEYS, %zu in CHAPKIT_API_KEYS\n", c->admin_key.n ? "set" : "not set",
-	       c->read_key.n ? "set" : "not set", c->tollgate_keys.n, c->chapkit_keys.n);
+	printf("   Other keys: admin key %s, read key %s, %zu in TOLLGATE_API_KEYS, %zu in CHAPKIT_API_KEYS", c->admin_key.n ? "set" : "not set", c->read_key.n ? "set" : "not set",
+	       c->tollgate_keys.n, c->chapkit_keys.n);
+	if (c->chapkit_file_keys.n)
+		printf(", %zu in %s", c->chapkit_file_keys.n, c->chapkit_key_file);
+	printf(", %zu in CREDIT_RISK_API_KEYS\n", c->credit_risk_keys.n);
+	if (!c->require_auth)
+		printf("   require_auth is false (%s): callers on this machine need no key but for admin routes\n", tg_config_origin(c, "auth", "require_auth"));
 	bool required = !ok || f.require_auth_for_external;
 	printf("3. require_auth_for_external is true: %s\n", !ok ? "taken as true, while the file cannot be used" : required ? "yes" : "no: anyone who reaches /infer may use it without a key");
 	if (!ok) {
@@ -148,7 +153,7 @@ int tg_cmd_config(int argc, char **argv)
 		struct tg_err err;
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
 		struct tg_cidr_list trusted = { 0 };
-		if (c && !tg_policy_trusted(c, &trusted, &err)) {
+		if (c && (!tg_policy_trusted(c, &trusted, &err) || (check && !tg_keyfile_vet(c, &err, print_warning, NULL)))) {
 			tg_config_free(c);
 			c = NULL;
 		}

@@ -127,7 +127,7 @@ static bool write_toml(struct first_run *r)
 	bool ok = f && fclose(f) == 0 && n > 0 && n < FILE_MAX;
 	enum tg_made m = TG_NOT_MADE;
 	if (ok)
-		m = write_new(path, 0640, (struct tg_slice){ text, n });
+		m = write_new(path, 0600, (struct tg_slice){ text, n });
 	else
 		fprintf(stderr, "tollgate init: out of memory\n");
 	free(text);

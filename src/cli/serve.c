@@ -59,7 +59,7 @@ int tg_cmd_serve(int argc, char **argv)
 			return usage(stderr, 2);
 		}
 	}
-	struct tg_config_source source = { .path = config, .env = environ, .workers = counts, .nworkers = ncounts };
+	struct tg_config_source source = { .path = config, .env = environ, .workers = counts, .nworkers = ncounts, .also = also, .nalso = nalso };
 	struct tg_err err;
 	struct tg_config *c = tg_config_load(&source, &err, warn_line, NULL);
 	if (!c) {
@@ -67,7 +67,7 @@ int tg_cmd_serve(int argc, char **argv)
 		return 2;
 	}
 	struct tg_cidr_list trusted = { 0 };
-	bool understood = tg_policy_trusted(c, &trusted, &err);
+	bool understood = tg_policy_trusted(c, &trusted, &err) && tg_keyfile_vet(c, &err, warn_line, NULL);
 	tg_cidr_list_free(&trusted);
 	if (!understood) {
 		fprintf(stderr, "tollgate: %s\n", err.text);

@@ -53,6 +53,7 @@ struct tg_config {
 	enum tg_profile profile;
 	/* [server] */
 	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path"; LOAD_BALANCER_HOST/PORT already applied */
+	char *name;                /* what the service calls itself */
 	uint32_t threads;          /* 0: one a core */
 	struct tg_strlist hosts;   /* empty: any */
 	uint64_t max_body_bytes;
@@ -63,10 +64,18 @@ struct tg_config {
 	uint32_t max_connections;  /* per process */
 	uint32_t head_ms, body_ms, body_idle_ms, keepalive_ms, write_stall_ms, drain_ms;
 	struct tg_strlist trusted_proxies; /* addresses or CIDR */
+	struct tg_strlist cors_origins; /* "https://host[:port]" in the form browsers send, "null", or "*" alone */
+	struct tg_strlist cors_methods, cors_headers;
+	bool cors_credentials;     /* has no meaning with "*" */
+	uint32_t cors_max_age_s;
 	/* [auth] */
+	bool require_auth;
 	char *api_keys_file;
 	struct tg_secret admin_key, read_key; /* INFERENCE_ADMIN_KEY, INFERENCE_READ_KEY */
 	struct tg_strlist tollgate_keys, chapkit_keys; /* TOLLGATE_API_KEYS, CHAPKIT_API_KEYS: wiped on free */
+	struct tg_strlist credit_risk_keys;   /* CREDIT_RISK_API_KEYS */
+	char *chapkit_key_file;    /* CHAPKIT_API_KEY_FILE; NULL: the usual place */
+	struct tg_strlist chapkit_file_keys;  /* what it held; no option of its own */
 	struct tg_secret admin_password; /* INFERNO_ADMIN_PASSWORD; empty: no user is made */
 	bool end_revoked;
 	struct tg_secret jwt_secret, jwt_secret_previous; /* INFERNO_JWT_SECRET; empty: data/jwt.secret, none */
@@ -76,11 +85,15 @@ struct tg_config {
 	char *store_url;           /* "": no database */
 	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
 	/* [limits] */
+	bool limits_enabled;
 	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
 	struct tg_rate limit_key_requests;                /* of keys without own limits */
 	uint32_t limit_key_tokens, limit_key_in_flight;   /* the same; a minute; 0: off */
 	uint32_t reserve_tokens, reserve_bytes;           /* what a request reserves: gate/limit.c */
+	/* [artifacts] */
+	char *artifacts_url;       /* "file:FOLDER", "s3://BUCKET[/PREFIX]" */
 	/* [log] */
+	bool log_debug;            /* log_level is debug then */
 	char *log_path;            /* "-": stdout */
 	enum tg_log_level log_level;
 	uint64_t log_rotate_bytes; /* 0: never */
@@ -109,6 +122,9 @@ struct tg_config_source {
 	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
 	unsigned nworkers;
 	bool reload;               /* `workers` may name what the file no longer has: warned about */
+	const char *const *also;   /* further addresses to listen on (--also); may be NULL */
+	unsigned nalso;
+	const char *key_file;      /* where CHAPKIT_API_KEY_FILE is looked for when nothing names it; NULL: /run/secrets/ml_api_keys. For tests */
 };
 
 /* Exit code 2 material: on failure returns NULL and err has file, line, key, what was wrong and the nearest known name. Warnings go
@@ -128,7 +144,7 @@ static inline uint32_t tg_started_slots(enum tg_protocol p)
 /* Does the command (or its environment) say where it is to listen, and how? */
 bool tg_model_says(const struct tg_model_conf *m, const char *word); /* "{port}" */
 void tg_config_free(struct tg_config *c);
-/* Where an option's value came from: "default", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
+/* Where an option's value came from: "default", "profile dev", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
  * Lives as long as c. NULL: no such option. */
 const char *tg_config_origin(const struct tg_config *c, const char *table, const char *name);
 /* The path of data/NAME: where it is, beside the configuration file before the working directory; else where it belongs: in the data/ that there is, in the same order. False: over `cap`. */
@@ -147,6 +163,14 @@ void tg_config_sample(FILE *out);
 bool tg_rate_parse(struct tg_slice s, struct tg_rate *out);
 #define TG_RATE_TEXT 24
 void tg_rate_text(struct tg_rate r, char out[TG_RATE_TEXT]); /* the same form, NUL-terminated */
+/* Which seed document prints this key, "000" to "004"; NULL: none. Whoever has read the document has the key. */
+const char *tg_demo_key(struct tg_slice key);
+/* An origin as it stands in `cors_origins`: "*", "null" or scheme://host[:port], written to out as browsers write it: lower case, without the scheme's own port.
+ * False with a reason, also for a path, a user name, a wildcard within. */
+#define TG_ORIGIN_MAX 256
+bool tg_origin_parse(struct tg_slice s, char out[TG_ORIGIN_MAX], struct tg_err *why);
+/* "file:FOLDER" or "s3://BUCKET[/PREFIX]". */
+bool tg_artifacts_ok(struct tg_slice s, struct tg_err *why);
 /* Parses http://host[:port][/base] or unix:/path. host is without brackets. False with a reason. */
 struct tg_url {
 	bool unix_socket;

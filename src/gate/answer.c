@@ -57,6 +57,8 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 	tg_buf_lit(b, "\r\n");
 	if (x->nbuckets)
 		tg_limit_head(x, b);
+	if (x->cors)
+		tg_cors_lines(b, x->snap->config, (enum tg_cors)x->cors, x->cors_origin);
 	x->status = status;
 	x->head_sent = true;
 }

@@ -41,6 +41,14 @@ static struct tg_slice origin_host(struct tg_slice origin)
 	return tg_host_only((struct tg_slice){ p, (size_t)(origin.p + origin.n - p) });
 }
 
+/* Where a key is wanted of nobody: a page that this machine serves, on whatever port, or that of a listed origin. "*" lists none: any page could use the
+ * gate of whoever looks at it. */
+static bool from_known_page(struct tg_exchange *x, const struct tg_addr *self)
+{
+	struct tg_slice origin = tg_head_get(x->head, TG_H_ORIGIN);
+	return x->cors == TG_CORS_LISTED || (origin.p && tg_policy_own_host(&x->snap->policy, origin_host(origin), self));
+}
+
 static bool from_other_site(struct tg_exchange *x, const struct tg_addr *self)
 {
 	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE), origin = tg_head_get(x->head, TG_H_ORIGIN);
@@ -49,8 +57,8 @@ static bool from_other_site(struct tg_exchange *x, const struct tg_addr *self)
 	return origin.p && !tg_policy_own_host(&x->snap->policy, origin_host(origin), self);
 }
 
-/* Nothing of a proxy, and nothing of a web page from elsewhere, stands between the socket's peer and us. */
-static bool came_straight(struct tg_exchange *x)
+/* Nothing of a proxy, and nothing of a web page from elsewhere, stands between the socket's peer and us. pages: those from_known_page are welcome. */
+static bool came_straight(struct tg_exchange *x, bool pages)
 {
 	static const enum tg_header_id proxied[] = { TG_H_X_FORWARDED_FOR, TG_H_FORWARDED, TG_H_X_REAL_IP, TG_H_X_FORWARDED, TG_H_VIA };
 	const struct tg_policy *p = &x->snap->policy;
@@ -64,13 +72,44 @@ static bool came_straight(struct tg_exchange *x)
 	bool have = tg_session_self(x->session, &self);
 	if (h->host.n && !tg_policy_own_host(p, tg_host_only(h->host), have ? &self : NULL))
 		return false;
-	return !from_other_site(x, have ? &self : NULL);
+	return (pages && from_known_page(x, have ? &self : NULL)) || !from_other_site(x, have ? &self : NULL);
 }
 
 static bool is_local_caller(struct tg_exchange *x)
 {
 	const struct tg_addr *peer = tg_session_peer(x->session);
-	return !peer->unix_peer && tg_cidr_list_has(&x->snap->policy.local, peer) && came_straight(x);
+	return !peer->unix_peer && tg_cidr_list_has(&x->snap->policy.local, peer) && came_straight(x, false);
+}
+
+/* [auth] require_auth = false (ADR 0014): whoever sends no credential to a listener of this machine may do what the anonymous principal may. Routes
+ * that need more than that ask for a key as ever. */
+static bool is_open(struct tg_exchange *x)
+{
+	if (x->snap->config->require_auth || x->presented || !tg_session_on_loopback(x->session))
+		return false;
+	if (x->route && x->route->guard == TG_GUARD_PERMS && !(x->route->perms & x->snap->policy.anonymous.perms))
+		return false;
+	return came_straight(x, true);
+}
+
+/* A browser asks before it sends, without a key. The answer is the same whatever the path: it tells what pages may do, and nothing of what is here. */
+static enum tg_step answer_preflight(struct tg_exchange *x)
+{
+	const struct tg_config *c = x->snap->config;
+	if (!x->cors)
+		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
+	struct tg_buf lines;
+	tg_buf_init(&lines, 64u << 10);
+	tg_buf_lit(&lines, "Vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n");
+	if (x->cors == TG_CORS_VARY || !tg_cors_allows(c, x->head))
+		x->cors = TG_CORS_VARY;
+	else
+		tg_cors_preflight_lines(&lines, c);
+	tg_buf_char(&lines, 0);
+	enum tg_step r = lines.failed ? tg_answer_problem(x, TG_E_internal, "memory", "The answer could not be built.", NULL, NULL)
+				      : tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, lines.p);
+	tg_buf_free(&lines);
+	return r;
 }
 
 static void refuse(struct tg_exchange *x)
@@ -110,7 +149,7 @@ static bool opened_to_loopback(struct tg_exchange *x)
 {
 	const struct tg_addr *peer = tg_session_peer(x->session);
 	return x->snap->config->metrics_loopback && x->route && (x->route->perms & TG_PERM_read_metrics) && x->route->method == TG_GET && !peer->unix_peer &&
-	       tg_addr_is_loopback(peer) && came_straight(x);
+	       tg_addr_is_loopback(peer) && came_straight(x, false);
 }
 
 /* A token names a user; what he may is looked up, and so is whether the token was ended before its time (policy/token.h). */
@@ -145,7 +184,9 @@ static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 {
 	const struct tg_policy *p = &x->snap->policy;
-	if ((x->route && x->route->guard == TG_GUARD_PUBLIC) || x->preflight)
+	if (x->preflight)
+		return answer_preflight(x);
+	if (x->route && x->route->guard == TG_GUARD_PUBLIC)
 		return TG_NEXT;
 	if (opened_to_loopback(x)) {
 		x->principal = &p->local_caller;
@@ -175,6 +216,8 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 	} else if (!x->principal && infer && !p->require_auth_for_external) {
 		x->principal = &p->outsider;
 	}
+	if (!x->principal && is_open(x))
+		x->principal = &p->anonymous;
 	if (!x->principal)
 		return unknown(x);
 	if (by_cookie && cookie_is_ridden(x))

@@ -18,9 +18,6 @@ static void allow_line(uint32_t mask, char *out, size_t cap)
 static enum tg_step unmatched(struct tg_exchange *x)
 {
 	char allow[96];
-	/* A browser asks before it sends. No CORS answer yet, so it will not send; asking needs no key and tells nothing. */
-	if (x->preflight)
-		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
 	if (!x->path_known)
 		return tg_answer_problem(x, TG_E_not_found, "not_found", "There is nothing here.", NULL, NULL);
 	allow_line(x->allow, allow, sizeof allow);

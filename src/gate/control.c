@@ -76,6 +76,13 @@ static void warn_about(const struct tg_snapshot *s)
 			say("warning: ", rows[i].text);
 			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
 		}
+	if (!s->config->require_auth) {
+		static const char open[] = "AUTHENTICATION IS OFF: whoever reaches a loopback listener may use inference, training, configs and artifacts without a key ([auth] require_auth)";
+		static const char shut[] = "[auth] require_auth = false has no effect while trusted_proxies is set: a proxy's callers are not on this machine";
+		const char *text = s->policy.trusted.n ? shut : open;
+		say("warning: ", text);
+		tg_log(TG_LOG_F_WARN, "auth.off", "s:what", text, NULL);
+	}
 	if (!s->policy.require_auth_for_external) {
 		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
 		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
@@ -119,8 +126,10 @@ static bool read_keyfile(struct control *c, struct tg_keyfile *into, bool *usabl
 	}
 	switch (tg_keyfile_load(into, c->shared->config->api_keys_file, err)) {
 	case TG_KEYFILE_OK:
-		*usable = true;
-		return true;
+		*usable = c->shared->config->profile != TG_PROFILE_PRODUCTION || !tg_keyfile_has_demo(into, c->shared->config->api_keys_file, err);
+		if (!*usable)
+			tg_keyfile_free(into);
+		return *usable;
 	case TG_KEYFILE_MISSING:
 		*usable = false;
 		return true;
@@ -260,7 +269,7 @@ static void on_hup(uv_signal_t *s, int signum)
 		source.reload = true;
 		fresh = tg_config_load(&source, &err, warn_line, NULL);
 	}
-	if (fresh && !tg_supervise_check(fresh, &err)) {
+	if (fresh && (!tg_supervise_check(fresh, &err) || !tg_keyfile_vet(fresh, &err, warn_line, NULL))) {
 		tg_config_free(fresh);
 		fresh = NULL;
 	}

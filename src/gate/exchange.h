@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "gate/gate.h"
 #include "gate/parking.h"
+#include "http/cors.h"
 #include "policy/token.h"
 #include "pool/health.h"
 #include "pool/upstream.h"
@@ -62,6 +63,8 @@ struct tg_exchange {
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
 	bool received, chunk_out, preflight;
+	uint8_t cors;                  /* enum tg_cors: what its answer says to a browser */
+	const char *cors_origin;       /* for TG_CORS_LISTED; the snapshot's */
 	bool stream, cut_usage, head_sent, head_pending, aborted, partial, sent_upstream, closes, done;
 	bool judged, failed_it;        /* what came of it is known to the worker's health; it failed by the worker's fault */
 	uint8_t sends, retries;        /* times it may have reached a worker; times it was tried again */
@@ -220,6 +223,7 @@ void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const ch
 void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer);
 struct tg_conn *tg_session_conn(struct tg_session *s);
 const struct tg_addr *tg_session_peer(const struct tg_session *s);
+bool tg_session_on_loopback(const struct tg_session *s); /* it came in at a listener of a loopback address */
 bool tg_session_self(struct tg_session *s, struct tg_addr *self); /* the connection's own local address */
 /* The bytes that lie behind the head, and how many of them the exchange has taken. */
 struct tg_slice tg_session_avail(struct tg_session *s, char **p);

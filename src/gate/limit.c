@@ -19,7 +19,7 @@ _Static_assert((unsigned)TG_LIMIT_COUNT < (unsigned)OWN_REQUESTS, "a class must 
 
 static bool nameless(const struct tg_principal *p)
 {
-	return !p || p->source == TG_SRC_LOCAL || p->source == TG_SRC_OUTSIDER;
+	return !p || p->source == TG_SRC_LOCAL || p->source == TG_SRC_OUTSIDER || p->source == TG_SRC_ANONYMOUS;
 }
 
 /* An IPv6 caller has a /64 to choose its addresses from, at least. */
@@ -125,7 +125,7 @@ static enum tg_step refuse(struct tg_exchange *x, enum tg_error e, const char *r
 
 enum tg_step tg_stage_limit(struct tg_exchange *x)
 {
-	if (tg_limit_take(x))
+	if (!x->snap->config->limits_enabled || tg_limit_take(x))
 		return TG_NEXT;
 	const struct tg_bucket *k = &x->bucket[x->nbuckets - 1];
 	char text[160], rate[TG_RATE_TEXT];

@@ -22,6 +22,7 @@ struct tg_session {
 	struct tg_gate_loop *gl;
 	struct tg_session *next, **pprev;
 	struct tg_addr peer;
+	bool on_loopback;    /* the listener's address, not the connection's: 0.0.0.0 is none */
 	struct tg_exchange *x;
 	char *in;            /* kept bytes, owned */
 	uint32_t in_len;
@@ -41,6 +42,11 @@ struct tg_conn *tg_session_conn(struct tg_session *s)
 const struct tg_addr *tg_session_peer(const struct tg_session *s)
 {
 	return &s->peer;
+}
+
+bool tg_session_on_loopback(const struct tg_session *s)
+{
+	return s->on_loopback;
 }
 
 struct tg_session *tg_session_next(struct tg_session *s)
@@ -457,6 +463,7 @@ void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer
 	}
 	s->gl = gl;
 	s->peer = *peer;
+	s->on_loopback = l->addr->loopback;
 	s->conn.on_event = on_event;
 	s->conn.on_closed = on_closed;
 	s->conn.timer.fire = on_timer;

@@ -52,13 +52,15 @@ struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *shared, const struc
 		return NULL;
 	}
 	s->policy.identity = tg_identity_get(identity);
-	s->rates[TG_LIMIT_API] = c->limit_api;
-	s->rates[TG_LIMIT_TRAIN] = c->limit_train;
-	s->rates[TG_LIMIT_PREDICT] = c->limit_predict;
-	s->rates[TG_LIMIT_POLL] = c->limit_poll;
-	s->rates[TG_LIMIT_INFER] = c->limit_infer;
-	s->rates[TG_LIMIT_ML] = c->limit_ml;
-	s->held = tg_keyset_union(s->policy.keys) | tg_identity_union(identity);
+	if (c->limits_enabled) {
+		s->rates[TG_LIMIT_API] = c->limit_api;
+		s->rates[TG_LIMIT_TRAIN] = c->limit_train;
+		s->rates[TG_LIMIT_PREDICT] = c->limit_predict;
+		s->rates[TG_LIMIT_POLL] = c->limit_poll;
+		s->rates[TG_LIMIT_INFER] = c->limit_infer;
+		s->rates[TG_LIMIT_ML] = c->limit_ml;
+	}
+	s->held = tg_keyset_union(s->policy.keys) | tg_identity_union(identity) | (c->require_auth ? 0 : s->policy.anonymous.perms);
 	return s;
 }
 

@@ -90,6 +90,9 @@ static enum tg_bind_result bind_tcp(struct tg_listen_addr *a, const char *spec, 
 	for (unsigned i = 0; i < a->nfds; i++)
 		if ((a->fds[i] = tcp_socket(&ss, len, a->nfds > 1, true)) < 0)
 			return fault(spec, err);
+	struct tg_addr self;
+	tg_addr_from_sockaddr(&self, (struct sockaddr *)&ss);
+	a->loopback = tg_addr_is_loopback(&self);
 	char ip[INET6_ADDRSTRLEN];
 	if (ss.ss_family == AF_INET6) {
 		struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;

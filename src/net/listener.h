@@ -10,6 +10,7 @@
 struct tg_listen_addr {
 	char text[128];        /* as listened on: "127.0.0.1:43121", "unix:/run/x.sock" */
 	bool unix_socket;
+	bool loopback;         /* the address is: no other machine can reach it */
 	int *fds;              /* one a loop; owned */
 	unsigned nfds;
 	char *unlink_path;     /* the socket file we made; owned */

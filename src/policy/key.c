@@ -174,7 +174,7 @@ static uint32_t candidate(const struct tg_keyset *k, uint64_t tag)
 
 static bool is_list(enum tg_source s)
 {
-	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS;
+	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS || s == TG_SRC_CHAPKIT_FILE || s == TG_SRC_CREDIT_RISK_KEYS;
 }
 
 /* Room for one more, and whether the digest may have it. */

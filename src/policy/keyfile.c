@@ -7,6 +7,7 @@
 #include "policy/keyfile.h"
 #include "base/replace.h"
 #include "base/utf8.h"
+#include "config/secret_file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -246,6 +247,46 @@ enum tg_keyfile_result tg_keyfile_load(struct tg_keyfile *f, const char *path, s
 	free(p);
 	close(fd);
 	return r;
+}
+
+bool tg_keyfile_has_demo(const struct tg_keyfile *f, const char *path, struct tg_err *err)
+{
+	for (size_t i = 0; i < f->keys.n; i++) {
+		const char *document = tg_demo_key(tg_slice_cstr(f->keys.v[i]));
+		if (document) {
+			tg_err_set(err, "%.300s: valid_keys[%zu] is a key that document %s prints", path, i, document);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool tg_keyfile_vet(const struct tg_config *c, struct tg_err *err, void (*warn)(void *ctx, const char *line), void *ctx)
+{
+	const char *path = c->api_keys_file;
+	bool production = c->profile == TG_PROFILE_PRODUCTION, ok = true;
+	struct tg_keyfile f;
+	struct tg_err why;
+	if (!*path)
+		return true;
+	enum tg_keyfile_result r = tg_keyfile_load(&f, path, &why);
+	if (r == TG_KEYFILE_UNREADABLE) {
+		*err = why;
+		return false;
+	}
+	if (r == TG_KEYFILE_MISSING)
+		return true;
+	if (r == TG_KEYFILE_OK && tg_keyfile_has_demo(&f, path, &why)) {
+		if (production) {
+			tg_err_set(err, "%.420s, which profile production refuses", why.text);
+			ok = false;
+		} else if (warn) {
+			warn(ctx, why.text);
+		}
+	}
+	if (r == TG_KEYFILE_OK)
+		tg_keyfile_free(&f);
+	return ok && tg_secret_file_check(path, NULL, production, err, warn, ctx);
 }
 
 static json_t *to_array(const struct tg_strlist *l)

@@ -1,12 +1,12 @@
 /*
- * Puts the key sources together, in the order in which they win: admin key, read key, key file, the two lists (DESIGN "Principals and keys").
+ * Puts the key sources together, in the order in which they win: admin key, read key, key file, the lists (DESIGN "Principals and keys").
  */
 #include "policy/policy.h"
 #include <stdlib.h>
 
-static void nameless(struct tg_principal *p, const char *name, enum tg_source source)
+static void nameless(struct tg_principal *p, const char *name, enum tg_source source, uint32_t perms)
 {
-	*p = (struct tg_principal){ .perms = TG_PERMS_LOCAL, .source = source };
+	*p = (struct tg_principal){ .perms = perms, .source = source };
 	snprintf(p->id, sizeof p->id, "%s", name);
 	snprintf(p->name, sizeof p->name, "%s", name);
 }
@@ -28,7 +28,9 @@ static bool add_keys(struct tg_policy *p, struct tg_digester *d, const struct tg
 	if (f && !add_list(p, d, &f->keys, TG_SRC_KEYS_FILE, TG_PERMS_USER, "api_keys.json"))
 		return false;
 	return add_list(p, d, &c->tollgate_keys, TG_SRC_TOLLGATE_KEYS, TG_PERMS_USER, "TOLLGATE_API_KEYS") &&
-	       add_list(p, d, &c->chapkit_keys, TG_SRC_CHAPKIT_KEYS, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEYS");
+	       add_list(p, d, &c->chapkit_keys, TG_SRC_CHAPKIT_KEYS, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEYS") &&
+	       add_list(p, d, &c->chapkit_file_keys, TG_SRC_CHAPKIT_FILE, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEY_FILE") &&
+	       add_list(p, d, &c->credit_risk_keys, TG_SRC_CREDIT_RISK_KEYS, TG_PERMS_CREDIT_RISK, "CREDIT_RISK_API_KEYS");
 }
 
 bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err)
@@ -47,8 +49,9 @@ bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struc
 {
 	*p = (struct tg_policy){ .config = c, .require_auth_for_external = f ? f->require_auth_for_external : true };
 	p->key_limits = (struct tg_key_limits){ c->limit_key_requests, c->limit_key_tokens, c->limit_key_in_flight };
-	nameless(&p->local_caller, "local", TG_SRC_LOCAL);
-	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER);
+	nameless(&p->local_caller, "local", TG_SRC_LOCAL, TG_PERMS_LOCAL);
+	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER, TG_PERMS_LOCAL);
+	nameless(&p->anonymous, "anonymous", TG_SRC_ANONYMOUS, TG_PERMS_CHAPKIT);
 	if (!tg_policy_trusted(c, &p->trusted, err)) {
 		tg_policy_free(p);
 		return false;

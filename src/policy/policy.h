@@ -15,6 +15,7 @@ struct tg_policy {
 	const struct tg_config *config; /* borrowed: the snapshot owns it */
 	struct tg_principal local_caller, outsider; /* nameless callers of /infer */
 	struct tg_key_limits key_limits; /* [limits] key_*: for keys that have none of their own */
+	struct tg_principal anonymous;  /* whoever needs no key because auth.require_auth is false */
 };
 
 /* `keyfile` NULL: there is no usable key file: no keys of it, auth required, local = loopback. False: err names the option. */

@@ -11,9 +11,11 @@ enum tg_perm {
 #define TG_PERM_ALL 0xffffu
 #define TG_PERMS_USER (TG_PERM_read_models | TG_PERM_run_inference | TG_PERM_use_streaming)
 #define TG_PERMS_CHAPKIT (TG_PERMS_USER | TG_PERM_train_models | TG_PERM_manage_configs | TG_PERM_manage_artifacts)
+#define TG_PERMS_CREDIT_RISK (TG_PERMS_USER | TG_PERM_train_models)
 #define TG_PERMS_LOCAL (TG_PERM_run_inference | TG_PERM_use_streaming)
 
-enum tg_source { TG_SRC_ADMIN_KEY, TG_SRC_READ_KEY, TG_SRC_KEYS_FILE, TG_SRC_TOLLGATE_KEYS, TG_SRC_CHAPKIT_KEYS, TG_SRC_STORED_KEY, TG_SRC_USER, TG_SRC_LOCAL, TG_SRC_OUTSIDER };
+enum tg_source { TG_SRC_ADMIN_KEY, TG_SRC_READ_KEY, TG_SRC_KEYS_FILE, TG_SRC_TOLLGATE_KEYS, TG_SRC_CHAPKIT_KEYS, TG_SRC_CHAPKIT_FILE, TG_SRC_CREDIT_RISK_KEYS,
+		 TG_SRC_STORED_KEY, TG_SRC_USER, TG_SRC_LOCAL, TG_SRC_OUTSIDER, TG_SRC_ANONYMOUS };
 
 /* A key's or user's own bounds, beside those of the routes' classes; 0: none. */
 struct tg_key_limits {
@@ -24,7 +26,8 @@ struct tg_key_limits {
 
 struct tg_principal {
 	char id[24];      /* opaque and stable for one key: "key_" + 16 hex digits of its digest, or the database's "key_..." and "usr_..."; "local" for local callers */
-	char name[32];    /* "admin", "read", "api_keys.json", "TOLLGATE_API_KEYS", "CHAPKIT_API_KEYS", "local"; "database" (a key of it), "user" */
+	char name[32];    /* "admin", "read", "api_keys.json", "TOLLGATE_API_KEYS", "CHAPKIT_API_KEYS", "CHAPKIT_API_KEY_FILE", "CREDIT_RISK_API_KEYS", "local", "anonymous";
+			   * "database" (a key of it), "user" */
 	char prefix[TG_KEY_PREFIX_MAX + 1];
 	char label[TG_KEY_LABEL_MAX + 1];
 	uint32_t perms;

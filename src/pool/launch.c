@@ -213,7 +213,7 @@ static bool is_ours(const char *var)
 			continue;
 		for (const char *a = tg_options[i].aliases; *a;) {
 			size_t k = strcspn(a, " ");
-			if (k == n && memcmp(a, var, n) == 0)
+			if (tg_option_alias_is(a, k, var, n))
 				return true;
 			a += k + (a[k] == ' ');
 		}

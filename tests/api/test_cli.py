@@ -141,7 +141,7 @@ BROKEN = [
     ('[server]\nthreads = 1\nthreads = 2\n', 3, "threads", None),
     ('[server\nthreads = 1\n', 1, "", None),
     ('[store]\nurl = "sqlite:x"\n', None, "store", "not built yet"),
-    ('[server]\ncors_origins = ["*"]\n', 2, "cors_origins", "not built yet"),
+    ('[server]\ncors_origins = ["https://app.example/"]\n', 2, "cors_origins", "without the last /"),
 ]
 
 

@@ -118,6 +118,8 @@ class Gate:
             p = self.dir / name
             p.parent.mkdir(parents=True, exist_ok=True)
             p.write_text(text)
+            if name.endswith(".env"):
+                p.chmod(0o600)
         if api_keys is not None:
             self.write_keys(api_keys)
         self.write_config()
@@ -150,6 +152,8 @@ class Gate:
         """A file by temp file and rename, as an editor or the CLI does it: the gate never sees half of it."""
         new = self.dir / (name + ".new")
         new.write_bytes(text.encode() if isinstance(text, str) else text)
+        if name == "api_keys.json":
+            new.chmod(0o600)
         os.rename(new, self.dir / name)
 
     # --- life ------------------------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ static void test_precedence(void **state)
 	put("data/keys.env", "INFERENCE_ADMIN_KEY=from-keys-env-0001\nTOLLGATE_SERVER_MAX_HEADERS=11\nTOLLGATE_SERVER_HEAD_MS=111\nTOLLGATE_SERVER_DRAIN_MS=1111\nTOLLGATE_LOG_LEVEL=debug\n", 0600);
 	put(".env", "TOLLGATE_SERVER_MAX_HEADERS=22\nTOLLGATE_SERVER_HEAD_MS=222\nTOLLGATE_SERVER_DRAIN_MS=2222\nTOLLGATE_API_KEYS=one-key-of-sixteen,two-key-of-sixteen\n", 0600);
 	put("tollgate.toml", "profile = \"staging\"\n[server]\nhead_ms = 333\ndrain_ms = 3333\n", 0600);
-	char *env[] = { "TOLLGATE_SERVER_DRAIN_MS=4444", "INFERENCE_ADMIN_KEY=", "TOLLGATE_PROFILE=production", "CHAPKIT_API_KEYS=[\"json-key-of-sixteen\", \"b,c-key-of-sixteen\"]", NULL };
+	char *env[] = { "TOLLGATE_SERVER_DRAIN_MS=4444", "INFERENCE_ADMIN_KEY=", "TOLLGATE_PROFILE=production", "TOLLGATE_ARTIFACTS_URL=file:x", "CHAPKIT_API_KEYS=[\"json-key-of-sixteen\", \"b,c-key-of-sixteen\"]", NULL };
 	struct tg_config *c = load(env);
 	assert_int_equal(c->log_level, TG_LOG_DEBUG);
 	assert_int_equal(c->max_headers, 22);
@@ -261,9 +261,21 @@ static void test_mistakes(void **state)
 		{ false, "[auth]\nadmin_key = \"file:empty\"\n", "tollgate.toml:2:1: [auth] admin_key: empty: the file is empty" },
 		{ false, "[auth]\nadmin_key = \"env:NOPE\"\n", "tollgate.toml:2:1: [auth] admin_key: the environment variable NOPE is not set" },
 		{ false, "[auth]\nkeys = [\"\"]\n", "tollgate.toml:2:1: [auth] keys: entry 1 is empty" },
-		{ false, "[server]\ncors_origins = []\n", "tollgate.toml:2:1: [server] cors_origins: CORS is not built yet" },
+		{ false, "[server]\ncors_origins = [\"app.example\"]\n", "tollgate.toml:2:1: [server] cors_origins: entry 1 (\"app.example\"): must be SCHEME://HOST" },
+		{ false, "[server]\ncors_origins = [\"*\", \"https://a\"]\n", "[server] cors_origins (tollgate.toml:2): \"*\" must stand alone" },
+		{ false, "[server]\ncors_origins = [\"*\"]\ncors_credentials = true\n", "[server] cors_credentials (tollgate.toml:3) is true, and cors_origins (tollgate.toml:2) is \"*\"" },
+		{ false, "[server]\ncors_origins = [\"https://a.example\", \"HTTPS://A.example:443\"]\n", "tollgate.toml:2:1: [server] cors_origins: \"https://a.example\" is given twice" },
+		{ false, "[server]\ncors_methods = [\"get\"]\n", "tollgate.toml:2:1: [server] cors_methods: entry 1 (\"get\"): must be a method, in capital letters" },
+		{ false, "[server]\ncors_methods = [\"*\"]\n", "tollgate.toml:2:1: [server] cors_methods: entry 1 (\"*\"): there are no wildcards here" },
+		{ false, "[server]\ncors_headers = [\"X Y\"]\n", "tollgate.toml:2:1: [server] cors_headers: entry 1 (\"X Y\"): must be the name of a header" },
+		{ false, "[server]\ncors_max_age_s = 86401\n", "tollgate.toml:2:1: [server] cors_max_age_s: must be from 0 to 86400" },
+		{ false, "[artifacts]\nurl = \"models\"\n", "tollgate.toml:2:1: [artifacts] url: must be \"file:FOLDER\" or \"s3://BUCKET/PREFIX\"" },
+		{ false, "[artifacts]\nurl = \"s3://Up/x\"\n", "tollgate.toml:2:1: [artifacts] url: the bucket must be" },
+		{ false, "[artifacts]\nurl = \"s3://bucket/a/../b\"\n", "tollgate.toml:2:1: [artifacts] url: the prefix has" },
+		{ false, "[auth]\nchapkit_key_file = \"nope\"\n", "[auth] chapkit_key_file (tollgate.toml:2): nope: cannot open: No such file" },
+		{ false, "[auth]\nchapkit_key_file = \"empty\"\n", "[auth] chapkit_key_file (tollgate.toml:2): empty: must have at least 1 entry" },
 		{ false, "[server]\ntls_cert = \"x\"\n", "tollgate.toml:2:1: [server] tls_cert: TLS is not built yet" },
-		{ false, "[auth]\nrequire_auth = false\n", "tollgate.toml:2:1: [auth] require_auth: it is not built yet" },
+		{ false, "[auth]\nrequire_auth = \"no\"\n", "tollgate.toml:2:1: [auth] require_auth: must be true or false" },
 		{ false, "[store]\nurl = \"sqlite:x\"\n", "tollgate.toml:1:2: [store] the database is not built yet" },
 		{ false, "[audit]\n", "tollgate.toml:1:2: [audit] the audit log is not built yet" },
 		{ false, "[model]\nname = \"a\"\n", "tollgate.toml:1:2: a model is written [[model]], with two brackets" },
