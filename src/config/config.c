@@ -170,11 +170,12 @@ static bool apply_half(struct loader *l, const char *name, bool port)
 	}
 	char host[128];
 	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
+	const char *kind = tg_listen_prefixes[first.kind];
 	if (port) {
-		snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%.40s" : "%s:%.40s", host, v);
+		snprintf(entry, sizeof entry, strchr(host, ':') ? "%s[%s]:%.40s" : "%s%s:%.40s", kind, host, v);
 	} else {
 		bool bare6 = strchr(v, ':') && v[0] != '[';
-		snprintf(entry, sizeof entry, bare6 ? "[%.120s]:%u" : "%.120s:%u", v, first.port);
+		snprintf(entry, sizeof entry, bare6 ? "%s[%.120s]:%u" : "%s%.120s:%u", kind, v, first.port);
 	}
 	if (!tg_listen_parse(tg_slice_cstr(entry), &first, &why)) {
 		tg_err_set(l->err, "%s: %s", where, why.text);
@@ -182,10 +183,8 @@ static bool apply_half(struct loader *l, const char *name, bool port)
 	}
 	unsigned row = listen_row();
 	const char *old = l->c->origins->text[row];
-	/* the entry's normal form; its host points into the text just parsed */
-	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
-	snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, first.port);
-	char *copy = strdup(entry);
+	char normal[200];
+	char *copy = tg_listen_text(&first, normal, sizeof normal) ? strdup(normal) : NULL;
 	if (!copy) {
 		tg_err_set(l->err, "out of memory");
 		return false;
@@ -617,8 +616,6 @@ static void warn_keys(const struct loader *l)
 static bool check_whole(struct loader *l)
 {
 	const struct tg_config *c = l->c;
-	struct tg_listen a, b;
-	struct tg_err why;
 	if (c->max_buffered_bytes < c->max_body_bytes) {
 		const char *o = tg_config_origin(c, "server", "max_buffered_bytes");
 		tg_err_set(l->err, "[server] max_buffered_bytes (%s) is less than max_body_bytes: no such body could be taken", o);
@@ -628,14 +625,7 @@ static bool check_whole(struct loader *l)
 		tg_err_set(l->err, "[log] workers_path (%.300s) is [log] path, too: %.300s", tg_config_origin(c, "log", "workers_path"), c->log_path);
 		return false;
 	}
-	/* Replacing a half of the first entry can make it equal to another. */
-	for (size_t i = 1; i < c->listen.n; i++)
-		if (tg_listen_parse(tg_slice_cstr(c->listen.v[0]), &a, &why) && tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &b, &why) && tg_slice_eq(a.host, b.host) &&
-		    a.port == b.port && (a.port || a.unix_socket)) {
-			tg_err_set(l->err, "[server] listen (%.300s): \"%.120s\" is given twice", tg_config_origin(c, "server", "listen"), c->listen.v[i]);
-			return false;
-		}
-	return true;
+	return tg_listen_check(c, l->err);
 }
 
 /* --workers NAME=N of the command line, over the file. */

@@ -36,6 +36,7 @@ static const uint8_t gauge_metric[TG_GAUGE_COUNT] = {
 static const uint8_t counter_metric[TG_COUNT_COUNT] = {
 	[TG_COUNT_RETRIES] = M_retries, [TG_COUNT_WORKER_CONNECTS] = M_worker_connects, [TG_COUNT_WORKER_ERRORS] = M_worker_errors,
 	[TG_COUNT_CLIENT_GONE] = M_client_gone, [TG_COUNT_RELOADS] = M_reloads, [TG_COUNT_RELOADS_FAILED] = M_reloads_failed,
+	[TG_COUNT_TLS_HANDSHAKES] = M_tls_handshakes, [TG_COUNT_TLS_RESUMED] = M_tls_resumed, [TG_COUNT_TLS_FAILED] = M_tls_failed,
 };
 
 /* Labels of refusals: both tables, then "other". */
