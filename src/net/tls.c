@@ -258,7 +258,8 @@ static const char *next_record(const struct iovec *v, int n, size_t off, char sc
 	*len = 0;
 	for (int i = 0; i < n && *len < RECORD; i++) {
 		size_t k = v[i].iov_len - off < RECORD - *len ? v[i].iov_len - off : RECORD - *len;
-		memcpy(scratch + *len, (const char *)v[i].iov_base + off, k);
+		if (k)
+			memcpy(scratch + *len, (const char *)v[i].iov_base + off, k);
 		*len += k;
 		off = 0;
 	}

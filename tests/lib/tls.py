@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 NAME = "gate.test"
@@ -90,7 +91,9 @@ def client(version=None, ciphers=None, alpn=None, verify=True):
     if version:
         if version < ssl.TLSVersion.TLSv1_2:
             ctx.set_ciphers("ALL:@SECLEVEL=0")
-        ctx.minimum_version = ctx.maximum_version = version
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that 1.0 and 1.1 are old is the point
+            ctx.minimum_version = ctx.maximum_version = version
     if ciphers:
         ctx.set_ciphers(ciphers + ":@SECLEVEL=0")
     if alpn:

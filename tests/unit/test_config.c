@@ -271,7 +271,7 @@ static void test_mistakes(void **state)
 		{ false, "[server]\n\ntls_key = \"x\"\n", "[server] tls_key (tollgate.toml:3) is set, tls_cert is not: TLS needs both" },
 		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"tls:127.0.0.1:8443\"]\n", "[server] listen (tollgate.toml:2): \"tls:127.0.0.1:8443\" needs tls_cert and tls_key" },
 		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"redirect:127.0.0.1:80\"]\n", "[server] listen (tollgate.toml:2): a redirect: entry sends callers to a tls: entry, and there is none" },
-		{ false, "[server]\nlisten = [\"tls:unix:/x\"]\n", "entry 1 (\"tls:unix:/x\"): tls: and redirect: need an ADDRESS:PORT" },
+		{ false, "[server]\nlisten = [\"tls:unix:/x\"]\n", "tollgate.toml:2:1: [server] listen: entry 1 (\"tls:unix:/x\"): tls: and redirect: need an ADDRESS:PORT" },
 		{ false, "[server]\ntls_cert = \"x\"\ntls_key = \"x\"\nlisten = [\"[::1]:0\", \"127.0.0.1:443\", \"tls:localhost:443\"]\n", "[server] listen (tollgate.toml:4): \"tls:127.0.0.1:443\" is given twice" },
 		{ false, "[auth]\nrequire_auth = false\n", "tollgate.toml:2:1: [auth] require_auth: it is not built yet" },
 		{ false, "[store]\nurl = \"sqlite:x\"\n", "tollgate.toml:1:2: [store] the database is not built yet" },
