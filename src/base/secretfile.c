@@ -4,12 +4,12 @@
  */
 #include "base/secretfile.h"
 #include "base/newfile.h"
+#include "base/secret_mode.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sodium.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* NULL: it will do. */
@@ -35,14 +35,6 @@ static bool take(const char *what, struct tg_slice s, size_t min, struct tg_secr
 	else
 		return true;
 	return false;
-}
-
-static void look_at_mode(const char *path, int fd, const struct stat *st, struct tg_err *warning)
-{
-	struct statvfs fs;
-	if (!(st->st_mode & 077) || strncmp(path, "/run/secrets/", 13) == 0 || (fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_RDONLY)))
-		return;
-	tg_err_set(warning, "%.300s can be read or written by others (mode %04o): chmod 600 it", path, (unsigned)(st->st_mode & 07777));
 }
 
 enum got { READ, MISSING, BAD };
@@ -71,7 +63,9 @@ static enum got read_file(const char *path, size_t min, struct tg_secret *out, s
 	else if (n > TG_SECRET_FILE_MAX)
 		tg_err_set(err, "%.300s: is over %d bytes", path, TG_SECRET_FILE_MAX);
 	else {
-		look_at_mode(path, fd, &st, warning);
+		mode_t open_to_others = tg_secret_file_exposed(path);
+		if (open_to_others)
+			tg_secret_file_text(path, NULL, open_to_others, warning);
 		size_t end = n;
 		while (end && (text[end - 1] == '\n' || text[end - 1] == '\r'))
 			end--;

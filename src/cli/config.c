@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "config/config.h"
 #include "net/addr.h"
+#include "net/tls_context.h"
 #include "policy/policy.h"
 #include <errno.h>
 #include <stdio.h>
@@ -67,10 +68,21 @@ static void print_listen(const struct tg_strlist *listen)
 			continue;
 		if (l.unix_socket)
 			reach = "Unix socket: its callers are never taken for local";
+		else if (l.kind == TG_LISTEN_REDIRECT)
+			reach = "sends callers to https://";
 		else if (tg_addr_parse(l.host, &a) && tg_addr_is_loopback(&a))
 			reach = "this machine only";
 		printf("     %s (%s)\n", listen->v[i], reach);
 	}
+}
+
+static void print_tls(const struct tg_config *c, const char *about)
+{
+	bool any = false;
+	for (size_t i = 0; i < c->listen.n; i++)
+		any |= strncmp(c->listen.v[i], "tls:", 4) == 0;
+	if (c->tls_cert)
+		printf("   Certificate: %s: %s%s\n", c->tls_cert, about, any ? "" : " (not used: no listen entry begins with tls:)");
 }
 
 static void print_causes(const struct tg_config *c)
@@ -153,7 +165,12 @@ int tg_cmd_config(int argc, char **argv)
 		struct tg_err err;
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
 		struct tg_cidr_list trusted = { 0 };
-		if (c && (!tg_policy_trusted(c, &trusted, &err) || (check && !tg_keyfile_vet(c, &err, print_warning, NULL)))) {
+		char about[320] = "";
+		if (c && check && (!tg_tls_try(c, about, sizeof about, &err, print_warning, NULL) || !tg_keyfile_vet(c, &err, print_warning, NULL))) {
+			tg_config_free(c);
+			c = NULL;
+		}
+		if (c && !tg_policy_trusted(c, &trusted, &err)) {
 			tg_config_free(c);
 			c = NULL;
 		}
@@ -167,6 +184,7 @@ int tg_cmd_config(int argc, char **argv)
 		} else {
 			printf("OK: %s%s\n", c->path ? c->path : "no tollgate.toml here: defaults", c->path ? "" : ", environment and .env");
 			print_causes(c);
+			print_tls(c, about);
 		}
 		tg_config_free(c);
 	}

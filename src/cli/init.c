@@ -141,14 +141,14 @@ static bool base_url(const struct tg_config *c, char *out, size_t cap)
 	for (size_t i = 0; i < c->listen.n; i++) {
 		struct tg_listen l;
 		struct tg_err why;
-		if (!tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &l, &why) || l.unix_socket || !l.port)
+		if (!tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &l, &why) || l.unix_socket || !l.port || l.kind == TG_LISTEN_REDIRECT)
 			continue;
 		if (tg_slice_eq(l.host, TG_S("0.0.0.0")))
 			l.host = TG_S("127.0.0.1");
 		else if (tg_slice_eq(l.host, TG_S("::")))
 			l.host = TG_S("::1");
 		bool v6 = memchr(l.host.p, ':', l.host.n) != NULL;
-		snprintf(out, cap, "http://%s%.*s%s:%u", v6 ? "[" : "", (int)l.host.n, l.host.p, v6 ? "]" : "", l.port);
+		snprintf(out, cap, "http%s://%s%.*s%s:%u", l.kind == TG_LISTEN_TLS ? "s" : "", v6 ? "[" : "", (int)l.host.n, l.host.p, v6 ? "]" : "", l.port);
 		return true;
 	}
 	snprintf(out, cap, "http://127.0.0.1:9001");

@@ -84,6 +84,11 @@ static void fresh_key(char out[64])
 static bool can_bind(const char *spec, struct tg_err *err)
 {
 	struct tg_listen_addr probe;
+	struct tg_slice address = tg_slice_cstr(spec);
+	if (tg_listen_kind_of(&address) != TG_LISTEN_PLAIN) {
+		tg_err_set(err, "--listen %.120s: `tollgate run` has no certificate: [server] tls_cert and tls_key are of `tollgate serve`", spec);
+		return false;
+	}
 	bool free_now = tg_listen_bind(&probe, spec, 1, err) == TG_BIND_OK;
 	if (free_now)
 		tg_listen_free(&probe);

@@ -88,8 +88,6 @@ static bool check_cors(struct loader *l)
 bool tg_load_check(struct loader *l)
 {
 	const struct tg_config *c = l->c;
-	struct tg_listen a, b;
-	struct tg_err why;
 	if (c->max_buffered_bytes < c->max_body_bytes) {
 		const char *o = tg_config_origin(c, "server", "max_buffered_bytes");
 		tg_err_set(l->err, "[server] max_buffered_bytes (%s) is less than max_body_bytes: no such body could be taken", o);
@@ -99,12 +97,5 @@ bool tg_load_check(struct loader *l)
 		tg_err_set(l->err, "[log] workers_path (%.300s) is [log] path, too: %.300s", tg_config_origin(c, "log", "workers_path"), c->log_path);
 		return false;
 	}
-	/* Replacing a half of the first entry can make it equal to another. */
-	for (size_t i = 1; i < c->listen.n; i++)
-		if (tg_listen_parse(tg_slice_cstr(c->listen.v[0]), &a, &why) && tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &b, &why) && tg_slice_eq(a.host, b.host) &&
-		    a.port == b.port && (a.port || a.unix_socket)) {
-			tg_err_set(l->err, "[server] listen (%.300s): \"%.120s\" is given twice", tg_config_origin(c, "server", "listen"), c->listen.v[i]);
-			return false;
-		}
-	return check_cors(l);
+	return tg_listen_check(c, l->err) && check_cors(l);
 }

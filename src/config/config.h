@@ -52,8 +52,9 @@ struct tg_origins; /* opaque: where each option's value came from */
 struct tg_config {
 	enum tg_profile profile;
 	/* [server] */
-	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path"; LOAD_BALANCER_HOST/PORT already applied */
+	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path", "tls:...", "redirect:..."; LOAD_BALANCER_HOST/PORT already applied */
 	char *name;                /* what the service calls itself */
+	char *tls_cert, *tls_key;  /* PEM files; both or neither; NULL: none */
 	uint32_t threads;          /* 0: one a core */
 	struct tg_strlist hosts;   /* empty: any */
 	uint64_t max_body_bytes;
@@ -179,10 +180,19 @@ struct tg_url {
 	struct tg_slice base;  /* "" or "/base" without trailing slash */
 };
 bool tg_url_parse(struct tg_slice s, struct tg_url *out, struct tg_err *err);
-/* One `listen` entry: "127.0.0.1:9001", "[::1]:9001", "localhost:9001", "unix:/path". Port 0: any free one. */
+/* One `listen` entry: "127.0.0.1:9001", "[::1]:9001", "localhost:9001", "unix:/path"; in front of an address and port "tls:" or "redirect:". Port 0: any free
+ * one. */
+enum tg_listen_kind { TG_LISTEN_PLAIN, TG_LISTEN_TLS, TG_LISTEN_REDIRECT };
 struct tg_listen {
+	enum tg_listen_kind kind;
 	bool unix_socket;
 	struct tg_slice host; /* an IP literal without brackets, or the socket's path; "localhost" is given as 127.0.0.1 */
 	uint16_t port;
 };
 bool tg_listen_parse(struct tg_slice s, struct tg_listen *out, struct tg_err *err);
+enum tg_listen_kind tg_listen_kind_of(struct tg_slice *spec); /* cuts "tls:" or "redirect:" off; checks nothing else */
+extern const char *const tg_listen_prefixes[]; /* "", "tls:", "redirect:" */
+/* The normal form of an address and port, with its prefix. False: it does not fit. */
+bool tg_listen_text(const struct tg_listen *l, char *out, size_t cap);
+/* The entries together, and with tls_cert and tls_key: none twice, nothing missing. */
+bool tg_listen_check(const struct tg_config *c, struct tg_err *err);

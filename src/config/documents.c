@@ -31,11 +31,12 @@ static bool apply_half(struct loader *l, const char *name, bool port)
 	}
 	char host[128];
 	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
+	const char *kind = tg_listen_prefixes[first.kind];
 	if (port) {
-		snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%.40s" : "%s:%.40s", host, v);
+		snprintf(entry, sizeof entry, strchr(host, ':') ? "%s[%s]:%.40s" : "%s%s:%.40s", kind, host, v);
 	} else {
 		bool bare6 = strchr(v, ':') && v[0] != '[';
-		snprintf(entry, sizeof entry, bare6 ? "[%.120s]:%u" : "%.120s:%u", v, first.port);
+		snprintf(entry, sizeof entry, bare6 ? "%s[%.120s]:%u" : "%s%.120s:%u", kind, v, first.port);
 	}
 	if (!tg_listen_parse(tg_slice_cstr(entry), &first, &why)) {
 		tg_err_set(l->err, "%s: %s", where, why.text);
@@ -43,10 +44,8 @@ static bool apply_half(struct loader *l, const char *name, bool port)
 	}
 	unsigned row = tg_load_row("server", "listen");
 	const char *old = l->c->origins->text[row];
-	/* the entry's normal form; its host points into the text just parsed */
-	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
-	snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, first.port);
-	char *copy = strdup(entry);
+	char normal[200];
+	char *copy = tg_listen_text(&first, normal, sizeof normal) ? strdup(normal) : NULL;
 	if (!copy) {
 		tg_err_set(l->err, "out of memory");
 		return false;

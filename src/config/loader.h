@@ -2,7 +2,7 @@
 /* What the files of one load share (config.c, documents.c, profile.c, checks.c). Nothing outside of src/config includes it. */
 #include "config/env.h"
 #include "config/options.h"
-#include "config/secret_file.h"
+#include "base/secret_mode.h"
 #include "config/toml.h"
 
 enum { PATH_BYTES = 4096, ORIGINS_MAX = 128 };

@@ -188,8 +188,8 @@ static bool check_entry(enum tg_option_type t, struct tg_slice *s, char buf[256]
 	case TG_OPT_LISTEN:
 		if (!tg_listen_parse(*s, &l, why))
 			return false;
-		if (!l.unix_socket && !tg_slice_starts(*s, TG_S("127.0.0.1:")) && tg_slice_eq(l.host, TG_S("127.0.0.1")))
-			*s = (struct tg_slice){ buf, (size_t)snprintf(buf, 256, "127.0.0.1:%u", l.port) };
+		if (!l.unix_socket && tg_slice_eq(l.host, TG_S("127.0.0.1")) && tg_listen_text(&l, buf, 256)) /* it may have been "localhost" */
+			*s = tg_slice_cstr(buf);
 		return true;
 	case TG_OPT_HOSTS:
 		if (!check_host(*s, buf, why))

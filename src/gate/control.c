@@ -29,6 +29,7 @@ struct control {
 	struct tg_gate gate;
 	const struct tg_control_conf *conf;
 	struct tg_shared_config *shared;
+	struct tg_tickets *tickets; /* NULL: until a certificate is loaded */
 	uv_signal_t term, intr, hup;
 	uv_timer_t look, deadline;
 	uv_work_t first_work, store_work;
@@ -87,6 +88,36 @@ static void warn_about(const struct tg_snapshot *s)
 		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
 		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
 	}
+}
+
+static void warn_line(void *ctx, const char *line)
+{
+	(void)ctx;
+	say("warning: ", line);
+}
+
+static void warn_tls(void *ctx, const char *line)
+{
+	warn_line(ctx, line);
+	tg_log(TG_LOG_F_WARN, "tls.warning", "s:what", line, NULL);
+}
+
+/* The certificate that `shared` names; where it names none, the one in force: its listeners stay until a restart. */
+static bool load_tls(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+{
+	if (!shared->config->tls_cert) {
+		if (c->shared != shared && c->shared->tls)
+			warn_tls(NULL, "[server] tls_cert is gone: tls: addresses keep the certificate they have until a restart");
+		shared->tls = c->shared != shared ? tg_tls_get(c->shared->tls) : NULL;
+		return true;
+	}
+	tg_err_set(err, "out of memory");
+	if (!c->tickets && !(c->tickets = tg_tickets_new()))
+		return false;
+	shared->tls = tg_tls_load(shared->config, c->gate.nloops, c->tickets, err, warn_tls, NULL);
+	if (shared->tls)
+		tg_log(TG_LOG_F_INFO, "tls.loaded", "s:file", shared->config->tls_cert, "t:certificate", tg_tls_about(shared->tls), NULL);
+	return shared->tls != NULL;
 }
 
 static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
@@ -191,6 +222,8 @@ static void on_look(uv_timer_t *t)
 	struct control *c = t->data;
 	struct stat st;
 	look_at_store(c);
+	if (c->tickets)
+		tg_tickets_turn(c->tickets, tg_mono_us() / 1000000);
 	if (!c->shared->config->api_keys_file[0])
 		return;
 	bool there = stat(c->shared->config->api_keys_file, &st) == 0;
@@ -245,12 +278,6 @@ static void set_log(const struct tg_config *cfg)
 	set_workers_log(cfg);
 }
 
-static void warn_line(void *ctx, const char *line)
-{
-	(void)ctx;
-	say("warning: ", line);
-}
-
 static void on_hup(uv_signal_t *s, int signum)
 {
 	(void)signum;
@@ -275,7 +302,7 @@ static void on_hup(uv_signal_t *s, int signum)
 	}
 	struct tg_shared_config *shared = fresh ? tg_shared_config_new(fresh) : NULL;
 	char names[512];
-	if (shared && publish(c, shared, &err)) {
+	if (shared && load_tls(c, shared, &err) && publish(c, shared, &err)) {
 		if (tg_config_needs_restart(c->shared->config, shared->config, names, sizeof names))
 			tg_log(TG_LOG_F_WARN, "config.needs_restart", "s:options", names, NULL);
 		set_log(shared->config);
@@ -425,6 +452,29 @@ static unsigned connections_allowed(void)
 	return r.rlim_cur > 128 ? (unsigned)(r.rlim_cur - 64) / 2 : 32;
 }
 
+static void take_kind(struct tg_gate *g, const struct tg_listen_addr *a)
+{
+	if (a->kind == TG_LISTEN_TLS && !g->tls_port)
+		g->tls_port = a->port;
+}
+
+/* Those of the configuration have been checked; --also and --listen may have brought others. */
+static bool kinds_agree(const struct control *c, struct tg_err *err)
+{
+	const struct tg_gate *g = &c->gate;
+	for (unsigned i = 0; i < g->naddrs; i++) {
+		if (g->addrs[i].kind == TG_LISTEN_TLS && !c->shared->tls) {
+			tg_err_set(err, "cannot listen on %s: [server] tls_cert and tls_key are not set", g->addrs[i].text);
+			return false;
+		}
+		if (g->addrs[i].kind == TG_LISTEN_REDIRECT && !g->tls_port) {
+			tg_err_set(err, "cannot listen on %s: there is no tls: address to send callers to", g->addrs[i].text);
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool bind_all(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
@@ -439,7 +489,7 @@ static bool bind_all(struct control *c, struct tg_err *err)
 		const char *spec = optional ? c->conf->also[i - l->n] : l->v[i];
 		enum tg_bind_result r = tg_listen_bind(&g->addrs[g->naddrs], spec, g->nloops, err);
 		if (r == TG_BIND_OK)
-			g->naddrs++;
+			take_kind(g, &g->addrs[g->naddrs++]);
 		else if (optional && r == TG_BIND_TAKEN)
 			fprintf(stderr, "tollgate: skipping %s: it is taken\n", spec);
 		else
@@ -447,7 +497,7 @@ static bool bind_all(struct control *c, struct tg_err *err)
 	}
 	if (!g->naddrs)
 		tg_err_set(err, "[server] listen is empty: nothing to listen on");
-	return g->naddrs > 0;
+	return g->naddrs > 0 && kinds_agree(c, err);
 }
 
 static void no_work(uv_work_t *w)
@@ -533,7 +583,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
 	if (!c->seen_any && cfg->api_keys_file[0])
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
-	if (!tg_supervise_check(cfg, err))
+	if (!tg_supervise_check(cfg, err) || !load_tls(c, c->shared, err))
 		return false;
 	g->limiter = tg_limiter_new(TG_LIMIT_CELLS);
 	g->strangers = tg_limiter_new(TG_LIMIT_CELLS);
@@ -634,6 +684,7 @@ static void cleanup(struct control *c)
 	if (c->keyfile_usable)
 		tg_keyfile_free(&c->keyfile);
 	tg_shared_config_put(c->shared);
+	tg_tickets_put(c->tickets);
 	free(g->addrs);
 	free(g->shards);
 	free(g->states);

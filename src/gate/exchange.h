@@ -219,11 +219,15 @@ enum tg_step tg_answer_problem(struct tg_exchange *x, enum tg_error e, const cha
 enum tg_step tg_answer_refusal(struct tg_exchange *x, enum tg_refusal r);
 void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const char *detail, const char *param, struct tg_problem *p);
 
+/* ---- redirect.c ---- */
+void tg_redirect_answer(struct tg_exchange *x);       /* the whole answer of a redirect: listener */
+
 /* ---- session.c ---- */
 void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer);
 struct tg_conn *tg_session_conn(struct tg_session *s);
 const struct tg_addr *tg_session_peer(const struct tg_session *s);
 bool tg_session_on_loopback(const struct tg_session *s); /* it came in at a listener of a loopback address */
+const char *tg_session_tls(const struct tg_session *s); /* "TLSv1.3"; NULL: plain */
 bool tg_session_self(struct tg_session *s, struct tg_addr *self); /* the connection's own local address */
 /* The bytes that lie behind the head, and how many of them the exchange has taken. */
 struct tg_slice tg_session_avail(struct tg_session *s, char **p);

@@ -25,6 +25,7 @@ struct tg_gate {
 	struct tg_hasher *hasher;      /* passwords, on the job pool */
 	struct tg_listen_addr *addrs;
 	unsigned naddrs;
+	uint16_t tls_port;             /* of the first tls: address: where redirect: ones send callers */
 	uint64_t start_wall_us;
 	_Atomic bool ready, draining;
 	_Atomic int connections;       /* of clients */

@@ -38,6 +38,7 @@ static const uint8_t counter_metric[TG_COUNT_COUNT] = {
 	[TG_COUNT_CLIENT_GONE] = M_client_gone, [TG_COUNT_RELOADS] = M_reloads, [TG_COUNT_RELOADS_FAILED] = M_reloads_failed,
 	[TG_COUNT_GUESSES_DELAYED] = M_guesses_delayed,
 	[TG_COUNT_TOKENS_RESERVED] = M_tokens_reserved, [TG_COUNT_TOKENS_SETTLED] = M_tokens_settled,
+	[TG_COUNT_TLS_HANDSHAKES] = M_tls_handshakes, [TG_COUNT_TLS_RESUMED] = M_tls_resumed, [TG_COUNT_TLS_FAILED] = M_tls_failed,
 };
 
 /* Labels of refusals: both tables, then "other". */

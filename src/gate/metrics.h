@@ -19,7 +19,7 @@ void tg_metrics_refusal(struct tg_metrics_shard *s, const char *reason);      /*
 enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_GUESSES, TG_GAUGE_COUNT };
 void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta);
 enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_TOKENS_RESERVED,
-		  TG_COUNT_TOKENS_SETTLED, TG_COUNT_GUESSES_DELAYED, TG_COUNT_COUNT };
+		  TG_COUNT_TOKENS_SETTLED, TG_COUNT_GUESSES_DELAYED, TG_COUNT_TLS_HANDSHAKES, TG_COUNT_TLS_RESUMED, TG_COUNT_TLS_FAILED, TG_COUNT_COUNT };
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c);
 void tg_metrics_add(struct tg_metrics_shard *s, enum tg_counter c, uint64_t n);
 

@@ -32,6 +32,7 @@ void tg_shared_config_put(struct tg_shared_config *s)
 {
 	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
 		tg_config_free(s->config);
+		tg_tls_put(s->tls);
 		free(s);
 	}
 }

@@ -4,15 +4,17 @@
  * each loop swaps its pointer and drops its count on the old one when its last request that holds it has ended.
  */
 #include "gate/route.h"
+#include "net/tls_context.h"
 #include "policy/policy.h"
 #include "pool/model.h"
 
-/* A configuration shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
+/* A configuration, with the certificate it names, shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
 struct tg_shared_config {
 	_Atomic unsigned refs;
 	struct tg_config *config;
+	struct tg_tls *tls; /* a count; NULL: none */
 };
-struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed */
+struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed. tls is the caller's to set */
 struct tg_shared_config *tg_shared_config_get(struct tg_shared_config *s);
 void tg_shared_config_put(struct tg_shared_config *s);
 

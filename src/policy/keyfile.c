@@ -7,7 +7,7 @@
 #include "policy/keyfile.h"
 #include "base/replace.h"
 #include "base/utf8.h"
-#include "config/secret_file.h"
+#include "base/secret_mode.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>

@@ -172,6 +172,8 @@ static void test_documents_names(void **state)
 	tg_config_free(c);
 }
 
+#define TLS "[server]\ntls_cert = \"c.pem\"\ntls_key = \"k.pem\"\n"
+
 static void test_load_balancer(void **state)
 {
 	static const struct {
@@ -188,6 +190,9 @@ static void test_load_balancer(void **state)
 		{ "[server]\nlisten = [\"127.0.0.3:8000\", \"127.0.0.4:8000\"]\n", NULL, { "LOAD_BALANCER_HOST=0.0.0.0" }, "0.0.0.0:8000" },
 		{ "[server]\nlisten = [\"127.0.0.3:8000\"]\n", "LOAD_BALANCER_HOST=0.0.0.0\n", { NULL }, "127.0.0.3:8000" }, /* .env is below the file */
 		{ NULL, NULL, { "TOLLGATE_SERVER_LISTEN=[::1]:7000, unix:/x", "LOAD_BALANCER_PORT=0" }, "[::1]:0" },
+		{ TLS "listen = [\"tls:127.0.0.3:8443\"]\n", NULL, { "LOAD_BALANCER_HOST=::", "LOAD_BALANCER_PORT=443" }, "tls:[::]:443" },
+		{ TLS "listen = [\"redirect:[::1]:80\", \"tls:127.0.0.1:8443\"]\n", NULL, { "LOAD_BALANCER_HOST=localhost", "LOAD_BALANCER_PORT=8080" }, "redirect:127.0.0.1:8080" },
+		{ TLS "listen = [\"127.0.0.1:1\", \"tls:127.0.0.1:81\"]\n", NULL, { "LOAD_BALANCER_PORT=81" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_HOST=example.org" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_HOST=1.2.3.4:80" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_PORT=70000" }, NULL },
@@ -274,8 +279,13 @@ static void test_mistakes(void **state)
 		{ false, "[artifacts]\nurl = \"s3://bucket/a/../b\"\n", "tollgate.toml:2:1: [artifacts] url: the prefix has" },
 		{ false, "[auth]\nchapkit_key_file = \"nope\"\n", "[auth] chapkit_key_file (tollgate.toml:2): nope: cannot open: No such file" },
 		{ false, "[auth]\nchapkit_key_file = \"empty\"\n", "[auth] chapkit_key_file (tollgate.toml:2): empty: must have at least 1 entry" },
-		{ false, "[server]\ntls_cert = \"x\"\n", "tollgate.toml:2:1: [server] tls_cert: TLS is not built yet" },
 		{ false, "[auth]\nrequire_auth = \"no\"\n", "tollgate.toml:2:1: [auth] require_auth: must be true or false" },
+		{ false, "[server]\ntls_cert = \"x\"\n", "[server] tls_cert (tollgate.toml:2) is set, tls_key is not: TLS needs both" },
+		{ false, "[server]\n\ntls_key = \"x\"\n", "[server] tls_key (tollgate.toml:3) is set, tls_cert is not: TLS needs both" },
+		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"tls:127.0.0.1:8443\"]\n", "[server] listen (tollgate.toml:2): \"tls:127.0.0.1:8443\" needs tls_cert and tls_key" },
+		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"redirect:127.0.0.1:80\"]\n", "[server] listen (tollgate.toml:2): a redirect: entry sends callers to a tls: entry, and there is none" },
+		{ false, "[server]\nlisten = [\"tls:unix:/x\"]\n", "tollgate.toml:2:1: [server] listen: entry 1 (\"tls:unix:/x\"): tls: and redirect: need an ADDRESS:PORT" },
+		{ false, "[server]\ntls_cert = \"x\"\ntls_key = \"x\"\nlisten = [\"[::1]:0\", \"127.0.0.1:443\", \"tls:localhost:443\"]\n", "[server] listen (tollgate.toml:4): \"tls:127.0.0.1:443\" is given twice" },
 		{ false, "[store]\nurl = \"sqlite:x\"\n", "tollgate.toml:1:2: [store] the database is not built yet" },
 		{ false, "[audit]\n", "tollgate.toml:1:2: [audit] the audit log is not built yet" },
 		{ false, "[model]\nname = \"a\"\n", "tollgate.toml:1:2: a model is written [[model]], with two brackets" },
@@ -398,7 +408,7 @@ static void test_warnings(void **state)
 		{ "TOLLGATE_SERVR_LISTEN=x", "did you mean TOLLGATE_SERVER_LISTEN?" },
 		{ "TOLLGATE_LOG_COLOUR_OF_LINES=x", "TOLLGATE_LOG_COLOUR_OF_LINES is ignored: no such option" },
 		{ "TOLLGATE_STORE_URL=x", "TOLLGATE_STORE_URL is ignored: the database is not built yet" },
-		{ "TOLLGATE_SERVER_TLS_CERT=x", "TOLLGATE_SERVER_TLS_CERT is ignored: TLS is not built yet" },
+		{ "TOLLGATE_AUDIT_PATH=x", "TOLLGATE_AUDIT_PATH is ignored: the audit log is not built yet" },
 		{ "TOLLGATE_SOMETHING_OF_A_WRAPPER=x", NULL },
 		{ "TOLLGATE_SERVER_THREADS=1", NULL },
 		{ "OTHER_SERVER_LISEN=x", NULL },

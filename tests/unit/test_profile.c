@@ -3,7 +3,7 @@
  * of its own.
  */
 #include "config/options.h"
-#include "config/secret_file.h"
+#include "base/secret_mode.h"
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* The permission bits of a file that its group or others may read or write; 0: nobody else may. 0 too below /run/secrets and on read-only mounts,
+/* The permission bits of a file that its group or others may read or write; 0: nobody else may. One that is somebody else's may have a group, which is ours then. 0 too below
+ * /run/secrets and /run/credentials and on read-only mounts,
  * whose modes are those of whoever mounts, for what is no regular file, and where it cannot be looked at. Symbolic links are followed. */
 mode_t tg_secret_file_exposed(const char *path);
 /* The sentence about it. what: "the TLS key", or NULL where the name says it. */
