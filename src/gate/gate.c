@@ -99,9 +99,10 @@ static void swap(struct tg_loop *l, void *arg)
 		for (unsigned k = 0; k < old->models.v[i].nworkers; k++)
 			if (!tg_models_have_worker(&gl->snap->models, old->models.v[i].workers[k]))
 				tg_upstream_drop_idle(l, old->models.v[i].workers[k]);
+	bool idle = !old->in_flight[l->index]; /* else its last request drops it, which may be now */
 	if (old->policy.identity != gl->snap->policy.identity)
-		tg_revoked_end(gl);
-	if (!old->in_flight[l->index])
+		tg_revoked_end(gl); /* `old` may be gone afterwards, where it was not idle */
+	if (idle)
 		tg_snapshot_put(old);
 	free(p);
 }

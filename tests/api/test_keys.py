@@ -312,6 +312,7 @@ def test_database_locked(g):
 
 
 def test_newer_schema_is_refused(g):
+    make(g, [])
     g.stop()
     with sqlite3.connect(g.dir / "data/tollgate.db") as db:
         db.execute("UPDATE schema_version SET version = 99")
