@@ -37,7 +37,7 @@ static void key_free(struct tg_job *j)
 		explicit_bzero(k->out.p, k->out.len); /* it may show a key */
 	tg_buf_free(&k->out);
 	free(k->limits);
-	explicit_bzero(k, sizeof *k);
+	explicit_bzero(k->key, sizeof k->key);
 	free(k);
 }
 

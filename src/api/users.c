@@ -49,7 +49,7 @@ static void user_free(struct tg_job *j)
 	struct user_job *u = (struct user_job *)j;
 	tg_buf_free(&u->out);
 	free(u->limits);
-	explicit_bzero(u, sizeof *u);
+	explicit_bzero(u->hash, sizeof u->hash);
 	free(u);
 }
 

@@ -1,6 +1,7 @@
 /* Modes of secret files: which modes others can use, for a file of ours and of somebody else's, and where nobody asks. */
 #include "base/secret_mode.h"
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

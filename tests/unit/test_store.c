@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char dir[64], url[128], path[128];
+static char dir[64], url[160], path[128];
 static const struct tg_secret given = { (char *)(uintptr_t)"0123456789abcdef0123456789abcdef", 32 };
 
 static int setup(void **state)
