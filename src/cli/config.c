@@ -163,6 +163,7 @@ int tg_cmd_config(int argc, char **argv)
 		return 2;
 	} else {
 		struct tg_err err;
+		src.draft = show;
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
 		struct tg_cidr_list trusted = { 0 };
 		char about[320] = "";

@@ -208,7 +208,7 @@ static void print_screen(const struct first_run *r, const struct tg_config *c)
 
 static int first_run(struct first_run *r)
 {
-	struct tg_config_source src = { .env = environ, .dir = r->dir };
+	struct tg_config_source src = { .env = environ, .dir = r->dir, .draft = true };
 	struct tg_err err;
 	if (strcmp(r->dir, ".") != 0 && !make_folder(r->dir, 0755))
 		return 1;

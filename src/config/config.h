@@ -123,6 +123,7 @@ struct tg_config_source {
 	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
 	unsigned nworkers;
 	bool reload;               /* `workers` may name what the file no longer has: warned about */
+	bool draft;                /* only to be looked at: what profile production refuses is let pass (config show, init) */
 	const char *const *also;   /* further addresses to listen on (--also); may be NULL */
 	unsigned nalso;
 	const char *key_file;      /* where CHAPKIT_API_KEY_FILE is looked for when nothing names it; NULL: /run/secrets/ml_api_keys. For tests */

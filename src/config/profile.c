@@ -42,6 +42,8 @@ bool tg_profile_apply(struct loader *l)
 		unsigned row = tg_load_row(rows[i].table, rows[i].name);
 		if (rows[i].profile != p || l->c->origins->text[row])
 			continue;
+		if (!rows[i].value && l->src->draft)
+			continue;
 		if (!rows[i].value) {
 			tg_err_set(l->err, "[%s] %s is not set, and profile %s (%.200s) needs it: %s", rows[i].table, rows[i].name, names[p],
 				   tg_config_origin(l->c, "", "profile"), rows[i].needed);
@@ -145,6 +147,8 @@ static bool check_keys(struct loader *l)
 bool tg_profile_check(struct loader *l)
 {
 	const struct tg_config *c = l->c;
+	if (l->src->draft)
+		return true;
 	if (!check_keys(l))
 		return false;
 	if (c->profile != TG_PROFILE_PRODUCTION)

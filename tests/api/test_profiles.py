@@ -83,6 +83,15 @@ def test_production_starts(gate, worker):
     assert g.client(READ).get("/v1/models").status_code == 200
 
 
+def test_production_can_be_looked_at_and_made_ready(tmp_path):
+    """What production refuses keeps nobody from seeing why (`config show`), nor from making better keys (`init`), which is what the sentence advises."""
+    env = {"TOLLGATE_PROFILE": "production", "INFERENCE_ADMIN_KEY": "your-secret-admin-key", "CREDIT_RISK_CORS_ORIGINS": "*"}
+    got = show(tmp_path, **env)
+    assert got["profile"] == ('"production"', "environment TOLLGATE_PROFILE") and got["artifacts.url"][1] == "default" and got["server.cors_origins"][0] == '["*"]'
+    assert run_cli("init", cwd=tmp_path, env={"TOLLGATE_PROFILE": "production"}).returncode == 0
+    assert run_cli("config", "check", cwd=tmp_path, env={"TOLLGATE_PROFILE": "production", "TOLLGATE_ARTIFACTS_URL": "s3://models/x"}).returncode == 0
+
+
 def test_production_and_also(tmp_path):
     """What the command line adds to listen on is judged too."""
     p = run_cli("serve", "--also", "0.0.0.0:0", cwd=tmp_path, env={**PRODUCTION, "LOAD_BALANCER_PORT": "0"})

@@ -193,6 +193,10 @@ static void test_production(void **state)
 	struct tg_config_source src = { .env = env, .also = also, .nalso = 2 };
 	assert_null(load_source(&src, &err));
 	assert_non_null(strstr(err.text, "[server] listen (--also): 0.0.0.0:8000 is reached by other machines"));
+	src.draft = true;
+	tg_config_free(load_source(&src, &err));
+	assert_string_equal(warnings, "");
+	src.draft = false;
 	src.nalso = 1;
 	tg_config_free(load_source(&src, &err));
 }
