@@ -16,8 +16,8 @@ static uint64_t wall_less_mono(const struct tg_exchange *x)
 	uint64_t now = (x->wall_us - x->start_us) / 1000u, k = atomic_load_explicit(kept, memory_order_relaxed);
 	if (now + WALL_SLACK_MS - k <= 2 * WALL_SLACK_MS)
 		return k;
-	atomic_store_explicit(kept, now, memory_order_relaxed);
-	return now;
+	/* Whoever is first decides for all: two loops know the clocks' difference to a few microseconds only. */
+	return atomic_compare_exchange_strong_explicit(kept, &k, now, memory_order_relaxed, memory_order_relaxed) ? now : k;
 }
 
 static uint64_t left_ms(const struct tg_bucket *k, uint64_t now)

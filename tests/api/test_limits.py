@@ -138,11 +138,12 @@ def test_health_is_never_limited(gate, worker):
     assert all(g.client().get("/health").status_code == 200 for _ in range(100))
 
 
-def test_a_thousand_at_once_pass_exactly_sixty(gate, worker):
+@pytest.mark.parametrize("which", ["infer", "key_requests"])
+def test_a_thousand_at_once_pass_exactly_sixty(gate, worker, which):
     """DESIGN.md: exactly N pass, under any concurrency: 1,000 connections over every loop, 60 answers, 940 refusals."""
     import json
     w = worker()
-    g = gate(models=[model("m", w)], toml={"limits": {"infer": "60/minute"}})
+    g = gate(models=[model("m", w)], toml={"limits": {which: "60/minute"}})
     wire = request("POST", "/v1/chat/completions", [("X-API-Key", READ), ("Content-Type", "application/json"), ("Connection", "close")], json.dumps(CHAT))
     got = flood(g, 1000, wire)
     assert sorted(set(got)) == [200, 429] and (got.count(200), got.count(429)) == (60, 940), {x: got.count(x) for x in set(got)}
