@@ -118,11 +118,11 @@ static void refuse(struct tg_exchange *x)
 	tg_answer_problem(x, TG_E_unauthenticated, x->presented ? "invalid_key" : "missing_key", x->presented ? t->invalid : t->missing, NULL, NULL);
 }
 
-/* Who presents nothing guesses nothing. */
+/* Who presents nothing guesses nothing, nor who presents what was valid once. */
 static enum tg_step unknown(struct tg_exchange *x)
 {
 	x->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
-	if (!x->presented) {
+	if (!x->presented || x->was_ours) {
 		refuse(x);
 		return TG_ANSWERED;
 	}
@@ -157,7 +157,9 @@ static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slic
 {
 	const struct tg_identity *d = x->snap->policy.identity;
 	struct tg_token t;
-	if (tg_token_verify(x->gl->tokens, c, (int64_t)(x->wall_us / 1000000u), &t) != TG_TOKEN_OK)
+	enum tg_token_result r = tg_token_verify(x->gl->tokens, c, (int64_t)(x->wall_us / 1000000u), &t);
+	x->was_ours = !tg_token_guessed(r);
+	if (r != TG_TOKEN_OK)
 		return NULL;
 	const struct tg_user *u = tg_identity_user(d, tg_slice_cstr(t.sub));
 	if (!u || u->disabled || t.iat < u->tokens_from || tg_identity_revoked(d, tg_slice_cstr(t.jti)))
@@ -174,11 +176,14 @@ static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c
 	uint8_t digest[32];
 	const struct tg_principal *p = NULL;
 	/* Every token begins so: it is the beginning of a JSON object in base64. */
-	if (x->gl->tokens && c.n > 3 && memcmp(c.p, "eyJ", 3) == 0 && (p = by_token(x, c)))
+	if (x->gl->tokens && c.n > 3 && memcmp(c.p, "eyJ", 3) == 0 && ((p = by_token(x, c)) || x->was_ours))
 		return p;
 	if (tg_digest(&x->gl->digester, c, digest))
 		p = tg_policy_key(&x->snap->policy, digest);
-	return p && p->expires_s && x->wall_us / 1000000u >= p->expires_s ? NULL : p;
+	if (!p || !p->expires_s || x->wall_us / 1000000u < p->expires_s)
+		return p;
+	x->was_ours = true;
+	return NULL;
 }
 
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)

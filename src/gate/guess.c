@@ -46,8 +46,6 @@ void tg_guess_release(struct tg_exchange *x)
 
 void tg_guess_settle(struct tg_exchange *x)
 {
-	if (!x->delayed)
-		return;
 	tg_guess_leave(x->gl->gate->guess, x->delayed);
 	x->delayed = 0;
 	tg_metrics_gauge(x->gl->metrics, TG_GAUGE_GUESSES, -1);

@@ -11,7 +11,8 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		x->up = NULL;
 	}
 	tg_timer_stop(&x->timer);
-	tg_guess_settle(x);
+	if (x->held)
+		tg_guess_settle(x);
 	if (x->worker && x->trial)
 		tg_health_untried(x->worker);
 	x->trial = false;
