@@ -578,7 +578,7 @@ static bool load(struct loader *l)
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_DOTENV, i, &done) || (!done && !apply_variable(l, FROM_KEYS_ENV, i, &done)))
 			return false;
-	if (l->has_file && !apply_toml(l))
+	if ((l->has_file && !apply_toml(l)) || !tg_load_settings(l))
 		return false;
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_ENV, i, &done))

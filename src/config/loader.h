@@ -44,6 +44,8 @@ void tg_load_secret_file(struct loader *l, const char *path, bool refused);
 /* documents.c: variables that are no option of their own */
 bool tg_load_documents(struct loader *l);
 bool tg_load_key_file(struct loader *l);
+/* settings.c: data/settings.json */
+bool tg_load_settings(struct loader *l);
 /* profile.c */
 bool tg_profile_apply(struct loader *l);
 bool tg_profile_check(struct loader *l);

@@ -318,6 +318,7 @@ static void on_hup(uv_signal_t *s, int signum)
 		say("the configuration stays as it was: ", err.text);
 		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS_FAILED);
 	}
+	atomic_fetch_add(&c->gate.reloads, 1);
 	tg_notify("READY=1");
 }
 
@@ -425,6 +426,8 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_wake(uv_async_t *a)
 {
 	struct control *c = a->data;
+	if (atomic_exchange(&c->gate.reload_wanted, false))
+		on_hup(&c->hup, SIGHUP);
 	take_identity(c);
 	tg_watch_look(&c->watch);
 	tg_watch_retry(&c->watch);
@@ -570,6 +573,8 @@ static bool prepare(struct control *c, struct tg_err *err)
 		g->nloops = n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
 	}
 	g->start_wall_us = tg_wall_us();
+	g->source = c->conf->source;
+	uv_mutex_init(&g->settings_lock);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
 	g->max_connections = connections_allowed();
@@ -677,6 +682,7 @@ static void cleanup(struct control *c)
 	tg_guess_free(g->guess);
 	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
+	uv_mutex_destroy(&g->settings_lock);
 	tg_store_close(g->store);
 	if (g->token_key)
 		tg_token_key_wipe(g->token_key);

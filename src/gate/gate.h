@@ -37,6 +37,10 @@ struct tg_gate {
 	struct tg_store *store;        /* NULL: no database (tollgate run) */
 	struct tg_token_key *token_key; /* NULL: nobody logs in here */
 	_Atomic uint64_t adopted;      /* the store's generation that every loop judges by */
+	const struct tg_config_source *source; /* what a reload reads; NULL: there is nothing to reload */
+	uv_mutex_t settings_lock;      /* one change of data/settings.json at a time */
+	_Atomic bool reload_wanted;    /* as by SIGHUP; then wake */
+	_Atomic uint64_t reloads;      /* tried so far */
 	_Atomic unsigned jobs;         /* of exchanges, on the job pool */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;

@@ -32,10 +32,15 @@ static void finish(struct tg_job *j)
 		tg_corridor_run(x);
 }
 
+static bool in_force(const struct tg_job *j)
+{
+	return atomic_load(&j->gate->adopted) >= j->generation && atomic_load(&j->gate->reloads) >= j->reloads;
+}
+
 static void look(uv_timer_t *t)
 {
 	struct tg_job *j = t->data;
-	if (!j->x || atomic_load(&j->gate->adopted) >= j->generation || (j->waited_ms += LOOK_MS) >= ADOPT_MS) {
+	if (!j->x || in_force(j) || (j->waited_ms += LOOK_MS) >= ADOPT_MS) {
 		uv_timer_stop(t);
 		finish(j);
 	}
@@ -52,9 +57,9 @@ static void back(uv_work_t *w, int status)
 	(void)status; /* nothing cancels */
 	struct tg_job *j = w->data;
 	atomic_fetch_sub(&j->gate->jobs, 1);
-	if (j->generation)
+	if (!in_force(j))
 		uv_async_send(&j->gate->wake); /* the control thread publishes it */
-	if (j->x && j->generation && atomic_load(&j->gate->adopted) < j->generation)
+	if (j->x && !in_force(j))
 		uv_timer_start(&j->timer, look, LOOK_MS, LOOK_MS);
 	else
 		finish(j);

@@ -14,6 +14,7 @@ struct tg_job {
 	struct tg_exchange *x;  /* NULL: it has left */
 	struct tg_gate *gate;
 	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
+	uint64_t reloads;       /* set by run: the reload that must have been tried before the answer; 0: none */
 	unsigned waited_ms;
 	void (*run)(struct tg_job *j);                                   /* on the job pool; touches neither x nor its snapshot */
 	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED */

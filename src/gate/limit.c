@@ -3,7 +3,7 @@
  * a key per address); the key's own window of requests; and, once the body is known, the key's tokens per minute. Whatever passed authentication counts in the windows, valid or not;
  * what one limit refuses takes nothing of the others asked here.
  *
- * Tokens reserve, then settle (docs/adr/0012). Reserved before the request goes on: its prompt, reckoned by the body's bytes, and the most that the answer may have. Settled at its end, whatever
+ * Tokens reserve, then settle (docs/adr/0016). Reserved before the request goes on: its prompt, reckoned by the body's bytes, and the most that the answer may have. Settled at its end, whatever
  * that is. So of what a key's requests use in a window, only what one that is still under way uses beyond its own reservation can be over the limit.
  */
 #include "gate/exchange.h"
