@@ -157,7 +157,6 @@ static inline void tg_limit_end(struct tg_exchange *x, uint64_t about_to_send)
 }
 /* ---- limit_head.c ---- */
 void tg_limit_head(const struct tg_exchange *x, struct tg_buf *b); /* the lines of x->bucket, for the answer's head */
-const char *tg_limit_bucket_name(const struct tg_exchange *x, const struct tg_bucket *k, char out[24]);
 
 /* ---- receive.c, fed by the session ---- */
 /* Body bytes that arrived (moved within p if chunked). *used: how many belong to this body. False: answered (framing fault, too large). True: look at

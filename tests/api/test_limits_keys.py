@@ -215,6 +215,15 @@ def test_in_flight_is_given_back_when_the_gate_refuses(gate, worker):
     other.vanish()
 
 
+def test_in_flight_ends_with_done(gate, worker):
+    """A client takes a stream for over at [DONE], and may ask again at once, whatever its worker still has to send."""
+    w = worker().once(events=[b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n", b": more\n\n"], hang_after=2)
+    g = gate(models=[model("m", w)], toml={"limits": {"key_in_flight": 1}})
+    with Stream(g) as s:
+        assert s.event() and s.event() == b"data: [DONE]"
+        free(g)
+
+
 def test_in_flight_of_many(gate, worker):
     """200 at once, five may: the worker never sees more, and afterwards all five places are there."""
     w = worker().behave(delay=0.05)
