@@ -353,7 +353,7 @@ def test_drain_deadline(gate, worker):
 
 
 def test_memory_of_idle_connections(gate):
-    """SSL_MODE_RELEASE_BUFFERS: a connection that is idle costs some 20 KiB, not 50."""
+    """SSL_MODE_RELEASE_BUFFERS: a connection that is idle costs about 15 KiB, not 50."""
     g = tls_gate(gate, server={"threads": 1})
     ctx, held = client(), []
     for _ in range(50):
