@@ -7,6 +7,7 @@ import time
 from calendar import timegm
 from pathlib import Path
 
+import jwt
 import pytest
 from lib.gate import ADMIN, READ, model, run_cli
 from lib.raw import SLOW, until
@@ -222,6 +223,21 @@ def test_one_secret_for_two_gates(gate):
     assert bearer(a, t).get("/v1/models").status_code == 200
     assert bearer(b, t).get("/v1/models").status_code == 401  # signed well, but of no user there: a token is not believed
     assert not (a.dir / "data/jwt.secret").exists()
+
+
+def test_tokens_by_a_second_opinion(gate):
+    """S2-04, S2-08, S2-09: PyJWT reads the gate's tokens, and the gate takes PyJWT's, for the same secret, issuer and user; not with one of them another."""
+    secret = "0123456789abcdef0123456789abcdef"
+    g = gate(toml=LIMITS, env={"INFERNO_JWT_SECRET": secret, "INFERNO_ADMIN_PASSWORD": PASSWORD})
+    ours = jwt.decode(login(g), secret, algorithms=["HS256"], issuer="tollgate")
+    assert ours["sub"].startswith("usr_") and ours["exp"] - ours["iat"] == 86400 and len(ours["jti"]) >= 20
+    now = int(time.time())
+    good = {"iss": "tollgate", "sub": ours["sub"], "jti": "made-elsewhere", "iat": now, "exp": now + 60}
+    assert bearer(g, jwt.encode(good, secret, algorithm="HS256")).get("/v1/models").status_code == 200
+    for change, key, algorithm in (({"iss": "other"}, secret, "HS256"), ({"sub": "usr_0000000000000000"}, secret, "HS256"), ({"exp": now - 120, "iat": now - 240}, secret, "HS256"),
+                                   ({"nbf": now + 600}, secret, "HS256"), ({}, secret[::-1], "HS256"), ({}, secret * 2, "HS512"), ({"exp": None}, secret, "HS256")):
+        claim = {k: v for k, v in {**good, **change}.items() if v is not None}
+        assert bearer(g, jwt.encode(claim, key, algorithm=algorithm)).get("/v1/models").status_code == 401, (change, algorithm)
 
 
 def test_verify(g):

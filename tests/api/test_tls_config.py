@@ -122,7 +122,7 @@ def test_key_that_others_can_read(here, gate, mode, warned):
     write(here, cert="good.pem", key="good.key")
     p = run_cli("config", "check", cwd=here)
     assert p.returncode == 0 and (f"good.key: others can read or write it (mode {mode:04o})" in p.stderr) == warned, p.stderr
-    (here / "tollgate.toml").write_text('profile = "production"\n' + (here / "tollgate.toml").read_text())
+    (here / "tollgate.toml").write_text('profile = "production"\n' + (here / "tollgate.toml").read_text() + '\n[artifacts]\nurl = "file:artifacts"\n')
     p = run_cli("config", "check", cwd=here)
     assert (f"tls_key (tollgate.toml:5): good.key: others can read or write it (mode {mode:04o})" in p.stderr) == warned, p.stderr
     assert p.returncode == (2 if warned else 0) or not warned, p.stderr
