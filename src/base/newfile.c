@@ -1,4 +1,4 @@
-/* Making a file once (see newfile.h). The name is given last and refuses to replace, so nobody ever reads half of it and a race has one winner. */
+/* Files written whole (see newfile.h). The name is given last, so nobody ever reads half of one; making one refuses to replace, so a race has one winner. */
 #include "base/newfile.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -20,16 +20,17 @@ static int rename_new(const char *from, const char *to)
 	return 0;
 }
 
-static void sync_folder_of(const char *path)
+/* rename(2) is only durable once the folder is. Some file systems cannot sync one (EINVAL) and are durable without. */
+static bool sync_folder_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
 	int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	free(folder);
-	if (fd >= 0) {
-		fsync(fd);
+	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+	if (fd >= 0)
 		close(fd);
-	}
+	return ok;
 }
 
 static bool write_all(int fd, struct tg_slice text)
@@ -68,4 +69,40 @@ enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text)
 	unlink(temp);
 	errno = e;
 	return ok && e == EEXIST ? TG_THERE : TG_NOT_MADE;
+}
+
+/* Whoever owned the file (the service's user, where root edits it) must be able to read the new one. */
+static bool keep_owner(int fd, const char *target)
+{
+	struct stat was, is;
+	if (stat(target, &was) != 0)
+		return errno == ENOENT;
+	if (fstat(fd, &is) != 0)
+		return false;
+	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;
+}
+
+bool tg_replace_file(const char *path, struct tg_slice text)
+{
+	char *temp;
+	if (asprintf(&temp, "%s.XXXXXX", path) < 0) {
+		errno = ENOMEM;
+		return false;
+	}
+	int fd = mkostemp(temp, O_CLOEXEC); /* O_EXCL, 0600 */
+	bool ok = fd >= 0 && fchmod(fd, 0600) == 0 && keep_owner(fd, path) && write_all(fd, text) && fsync(fd) == 0;
+	int e = errno;
+	if (fd >= 0 && close(fd) != 0 && ok) {
+		e = errno;
+		ok = false;
+	}
+	if (ok && rename(temp, path) != 0) {
+		e = errno;
+		ok = false;
+	}
+	if (fd >= 0 && !ok)
+		unlink(temp);
+	free(temp);
+	errno = e;
+	return ok && sync_folder_of(path);
 }

@@ -1,6 +1,6 @@
 #pragma once
 /*
- * Files that are made once: whole or not at all, never in the place of another. Keys, secrets and first configurations are written so.
+ * Files that are written whole or not at all: made once and never in the place of another (secrets, first configurations), or put in the place of an older one (key files, settings).
  */
 #include "base/slice.h"
 #include <sys/types.h>
@@ -12,3 +12,5 @@ enum tg_made { TG_MADE, TG_THERE, TG_NOT_MADE };
  * says why. Ends with the folder's fsync failing unsaid where the file system knows none.
  */
 enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text);
+/* Replaces the file, durably; 0600 from its first byte. Readers see the old one or the new one; the old one's owner stays. False: errno; the old file stands, or the folder could not be synced. */
+bool tg_replace_file(const char *path, struct tg_slice text);

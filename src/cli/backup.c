@@ -5,7 +5,7 @@
  * A restore replaces files one by one, each whole; it refuses while anybody has the database open, since a database must not change under its readers.
  */
 #include "base/clock.h"
-#include "base/replace.h"
+#include "base/newfile.h"
 #include "base/version.h"
 #include "cli/cli.h"
 #include "cli/stored.h"

@@ -3,7 +3,7 @@
  * written), keys and secrets, who is believed and who needs no key.
  */
 #include "config/settings.h"
-#include "base/replace.h"
+#include "base/newfile.h"
 #include "config/loader.h"
 #include <errno.h>
 

@@ -5,7 +5,7 @@
  * replaced by rename, after fsync, by one that was 0600 from its first byte.
  */
 #include "policy/keyfile.h"
-#include "base/replace.h"
+#include "base/newfile.h"
 #include "base/utf8.h"
 #include "base/secret_mode.h"
 #include <errno.h>

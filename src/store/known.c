@@ -4,7 +4,7 @@
  */
 #include "store/known.h"
 #include "base/buf.h"
-#include "base/replace.h"
+#include "base/newfile.h"
 #include "config/env.h"
 #include "policy/key_limits.h"
 #include "store/identity.h"
