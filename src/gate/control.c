@@ -7,6 +7,7 @@
  */
 #include "gate/control.h"
 #include "base/clock.h"
+#include "gate/job.h"
 #include "gate/match_table.h"
 #include "gate/watch.h"
 #include "policy/token.h"
@@ -576,6 +577,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	g->start_wall_us = tg_wall_us();
 	g->source = c->conf->source;
 	uv_mutex_init(&g->settings_lock);
+	tg_jobs_init(&g->jobs);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
 	g->max_connections = connections_allowed();
@@ -684,6 +686,7 @@ static void cleanup(struct control *c)
 	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
 	uv_mutex_destroy(&g->settings_lock);
+	tg_jobs_free(&g->jobs);
 	tg_store_close(g->store);
 	if (g->token_key)
 		tg_token_key_wipe(g->token_key);

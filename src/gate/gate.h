@@ -41,7 +41,11 @@ struct tg_gate {
 	uv_mutex_t settings_lock;      /* one change of data/settings.json at a time */
 	_Atomic bool reload_wanted;    /* as by SIGHUP; then wake */
 	_Atomic uint64_t reloads;      /* tried so far */
-	_Atomic unsigned jobs;         /* of exchanges, on the job pool */
+	struct tg_jobs {
+		uv_mutex_t lock;
+		unsigned running, all;
+		struct tg_job *first, **last; /* in line */
+	} jobs;                        /* of exchanges, on the job pool: gate/job.h */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };

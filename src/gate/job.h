@@ -5,11 +5,15 @@
  */
 #include "gate/exchange.h"
 
-#define TG_JOBS_MAX 256 /* at once, of all loops: past it requests get 503 */
+#define TG_JOBS_MAX 256   /* of all loops, those in line included: past it requests get 503 */
+#define TG_JOBS_RUNNING 1 /* the database takes one at a time, and libuv's four threads have passwords and names to see to besides */
 
 struct tg_job {
 	struct tg_parking parking; /* first: left() casts */
 	uv_work_t work;
+	struct tg_msg msg;
+	struct tg_job *next;    /* in line */
+	struct tg_loop *loop;
 	uv_timer_t timer;
 	struct tg_exchange *x;  /* NULL: it has left */
 	struct tg_gate *gate;
@@ -20,5 +24,7 @@ struct tg_job {
 	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED */
 	void (*free)(struct tg_job *j);
 };
+void tg_jobs_init(struct tg_jobs *l);
+void tg_jobs_free(struct tg_jobs *l); /* after all loops have ended */
 /* From a handler: what it returns. Whatever of the request `run` needs was copied before. */
 enum tg_step tg_job_start(struct tg_exchange *x, struct tg_job *j);

@@ -1,7 +1,8 @@
 /*
  * The process's database: who opens it, who may use it now, and what is known while it is away.
  *
- * Invariants: `db` is touched under `lock` only; `identity` and `generation` change together, after the commit that made them and after the file of what is known was written,
+ * Invariants: `db` is touched under `lock` only, which may be held as long as a disk or another program's transaction takes; `identity` and `generation` have a lock of their own that is held for
+ * moments, since the control thread asks for them. They change together, after the commit that made them and after the file of what is known was written,
  * so that whoever sees a generation sees what it stands for, also after a crash. A load that fails leaves the old identity in force: keys do not stop being keys because a disk does.
  */
 #include "store/store.h"
@@ -21,7 +22,7 @@
 #define AGAIN_US 1000000u /* between tries to open a database that is away */
 
 struct tg_store {
-	uv_mutex_t lock;
+	uv_mutex_t lock, face;    /* face: identity and generation */
 	char *url, *known;
 	struct tg_db *db;
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
@@ -66,9 +67,12 @@ static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 	if (!tg_known_write(s->known, fresh, &ignored))
 		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", ignored.text, NULL);
 	s->seen = version;
-	tg_identity_put(s->identity);
+	uv_mutex_lock(&s->face);
+	struct tg_identity *old = s->identity;
 	s->identity = fresh;
 	atomic_fetch_add(&s->generation, 1);
+	uv_mutex_unlock(&s->face);
+	tg_identity_put(old);
 	return TG_DB_OK;
 }
 
@@ -76,12 +80,17 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 {
 	if (s->db)
 		return TG_DB_OK;
+	if (s->tried_us && tg_mono_us() - s->tried_us < AGAIN_US) {
+		tg_err_set(err, "the database was away a moment ago"); /* who waits in line need not each wait for it */
+		return TG_DB_AWAY;
+	}
 	enum tg_db_result why;
 	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
 	s->tried_us = tg_mono_us();
 	if (!s->db)
 		return why;
 	s->fresh = false;
+	s->tried_us = 0;
 	why = load(s, err);
 	if (why != TG_DB_OK) {
 		lose(s, err);
@@ -94,10 +103,10 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 
 struct tg_identity *tg_store_identity(struct tg_store *s, uint64_t *generation)
 {
-	uv_mutex_lock(&s->lock);
+	uv_mutex_lock(&s->face);
 	struct tg_identity *d = tg_identity_get(s->identity);
 	*generation = atomic_load(&s->generation);
-	uv_mutex_unlock(&s->lock);
+	uv_mutex_unlock(&s->face);
 	return d;
 }
 
@@ -125,8 +134,7 @@ void tg_store_poll(struct tg_store *s)
 	struct tg_err err;
 	uv_mutex_lock(&s->lock);
 	if (!s->db) {
-		bool due = s->fresh ? access(path_of(s->url), F_OK) == 0 : tg_mono_us() - s->tried_us >= AGAIN_US;
-		if (due)
+		if (!s->fresh || access(path_of(s->url), F_OK) == 0)
 			(void)reach(s, &err);
 	} else if (!same_file(s, &err)) {
 		lose(s, &err);
@@ -150,6 +158,7 @@ enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, voi
 	enum tg_db_result r = reach(s, err);
 	if (r == TG_DB_OK && !same_file(s, err)) {
 		lose(s, err);
+		s->tried_us = 0; /* the new one is there already, perhaps */
 		r = reach(s, err);
 	}
 	if (r == TG_DB_OK && (r = tg_db_begin(s->db, err)) == TG_DB_OK) {
@@ -239,7 +248,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		snprintf(known, strlen(path) + 8, "%s.known", path);
 		*s = (struct tg_store){ .url = strdup(url), .known = known };
 	}
-	if (!s || !known || !s->url || uv_mutex_init(&s->lock)) {
+	if (!s || !known || !s->url || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
 		free(known);
 		free(s);
@@ -290,6 +299,7 @@ void tg_store_close(struct tg_store *s)
 	tg_db_close(s->db);
 	tg_identity_put(s->identity);
 	uv_mutex_destroy(&s->lock);
+	uv_mutex_destroy(&s->face);
 	free(s->url);
 	free(s->known);
 	free(s);

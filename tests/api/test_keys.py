@@ -1,4 +1,5 @@
 """Keys of the database: document 002's commands and what lies around them (seed ledger S2-11 to S2-31, S2-72, C-31, S3-10, S3-12, S3-17)."""
+import concurrent.futures
 import json
 import re
 import sqlite3
@@ -383,3 +384,25 @@ def test_backup_and_restore(g, tmp_path):
     p = cli(g, "restore", tmp_path / "b", "--force")
     assert p.returncode == 1 and "SHA-256" in p.stderr
     g.start()
+
+
+def test_many_changes_at_once(g):
+    """Two hundred creations at the same time, some of whose clients leave: each answered one works, no other request waits, and past the bound it is 503."""
+    def one(i):
+        if i % 5 == 0:  # leaves
+            body = json.dumps({"name": "gone", "permissions": []}).encode()
+            s = g.connect()
+            s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (KEYS.encode(), ADMIN.encode(), len(body)) + body)
+            s.close()
+            return None
+        with g.client(ADMIN, timeout=60 * SLOW) as c:
+            return c.post(KEYS, json={"name": f"k{i}", "permissions": ["read_models"]})
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        futures = [pool.submit(one, i) for i in range(200)]
+        t = time.monotonic()
+        assert g.client(READ).get("/v1/models").status_code == 200 and time.monotonic() - t < 2 * SLOW
+        answers = [r for r in (f.result() for f in futures) if r is not None]
+    assert {r.status_code for r in answers} <= {201, 503} and sum(r.status_code == 201 for r in answers) >= 100
+    for r in answers[::9]:
+        if r.status_code == 201:
+            assert g.client(r.json()["key"]).get("/v1/models").status_code == 200

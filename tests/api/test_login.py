@@ -1,5 +1,6 @@
 """Logins, users and what a token may (seed ledger S2-02 to S2-10, S2-17, S2-27, C-41, S4-11, S4-12, S4-18)."""
 import base64
+import concurrent.futures
 import json
 import os
 import re
@@ -256,8 +257,6 @@ def test_verify(g):
 
 def test_many_logins_are_bounded(g):
     """Hashing is bounded: a crowd gets 200 or 503 with Retry-After, other requests go on meanwhile."""
-    import concurrent.futures
-
     def one(_):
         with g.client(timeout=60 * SLOW) as c:
             return c.post(LOGIN, json={"username": "admin", "password": PASSWORD})
