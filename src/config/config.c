@@ -246,7 +246,7 @@ static bool set_toml(struct loader *l, const char *path, const struct tg_option 
 	struct tg_err why;
 	if (tg_option_set_json(o, base, v, &l->env, &why)) {
 		bool literal = o->type == TG_OPT_KEYS ? json_array_size(v) > 0
-			: o->type == TG_OPT_SECRET && json_string_length(v) && strncmp(json_string_value(v), "file:", 5) != 0 && strncmp(json_string_value(v), "env:", 4) != 0;
+			: tg_opt_secret(o->type) && json_string_length(v) && strncmp(json_string_value(v), "file:", 5) != 0 && strncmp(json_string_value(v), "env:", 4) != 0;
 		if (literal && l->file_open)
 			tg_load_warn(l, "%.250s holds a key (%s) and can be read by others: chmod 600 it, or write \"file:/path\"", l->c->path, o->name);
 		return true;

@@ -55,7 +55,7 @@ static bool is_list(enum tg_option_type t)
 
 static bool is_secret(enum tg_option_type t)
 {
-	return t == TG_OPT_SECRET || t == TG_OPT_KEYS;
+	return tg_opt_secret(t) || t == TG_OPT_KEYS;
 }
 
 static bool fail(struct tg_err *why, const char *text)
@@ -431,6 +431,7 @@ static bool set_from_string(const struct tg_option *o, void *field, struct tg_sl
 {
 	switch (o->type) {
 	case TG_OPT_SECRET:
+	case TG_OPT_HIDDEN:
 		return set_secret(o, field, s, env, why);
 	case TG_OPT_RATE:
 		return tg_rate_parse(s, field) || fail(why, "must be N/second, N/minute, N/hour, N/day (N from 1 to 16000000) or \"off\"");
@@ -509,7 +510,7 @@ void tg_option_free(const struct tg_option *o, void *base)
 	void *field = (char *)base + o->offset;
 	if (is_list(o->type))
 		tg_strlist_free(field);
-	else if (o->type == TG_OPT_SECRET)
+	else if (tg_opt_secret(o->type))
 		tg_secret_wipe(field);
 	else if (o->type == TG_OPT_STR || o->type == TG_OPT_NAME || o->type == TG_OPT_ARTIFACTS) {
 		free(*(char **)field);
@@ -581,6 +582,9 @@ void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf 
 		print_secret((struct tg_slice){ s->p, s->n }, out);
 		break;
 	}
+	case TG_OPT_HIDDEN:
+		tg_buf_cstr(out, ((const struct tg_secret *)field)->n ? "\"***\"" : "\"\"");
+		break;
 	case TG_OPT_RATE:
 		tg_rate_text(*(const struct tg_rate *)field, rate);
 		tg_buf_json(out, tg_slice_cstr(rate));
@@ -615,7 +619,8 @@ bool tg_option_equal(const struct tg_option *o, const void *a, const void *b)
 		return *(const uint32_t *)fa == *(const uint32_t *)fb;
 	case TG_OPT_U64:
 		return *(const uint64_t *)fa == *(const uint64_t *)fb;
-	case TG_OPT_SECRET: {
+	case TG_OPT_SECRET:
+	case TG_OPT_HIDDEN: {
 		const struct tg_secret *x = fa, *y = fb;
 		if (!x->n || !y->n) /* for tg_secret_equal nothing equals an empty secret */
 			return x->n == y->n;

@@ -15,7 +15,7 @@ static bool too_strong(const struct tg_option *o)
 	for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
 		if (strcmp(never[i].table, o->table) == 0 && strcmp(never[i].name, o->name) == 0)
 			return true;
-	return o->type == TG_OPT_STR || o->type == TG_OPT_SECRET || o->type == TG_OPT_KEYS || o->type == TG_OPT_ARTIFACTS || o->type == TG_OPT_LISTEN;
+	return o->type == TG_OPT_STR || tg_opt_secret(o->type) || o->type == TG_OPT_KEYS || o->type == TG_OPT_ARTIFACTS || o->type == TG_OPT_LISTEN;
 }
 
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err)

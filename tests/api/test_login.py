@@ -208,6 +208,16 @@ def test_secrets_that_are_too_short(gate, env, text):
     assert p.returncode in (1, 2) and text in p.stderr and "ready" not in p.stderr
 
 
+def test_nothing_of_these_secrets_is_shown(gate):
+    """Not by `config show`, where keys are shown by their first characters, not in /proc of a worker's environment (tests/fault/test_supervisor.py), not in a log."""
+    env = {"INFERNO_ADMIN_PASSWORD": "swordfish-swordfish", "INFERNO_JWT_SECRET": "jellyfish-" * 4, "TOLLGATE_SECRET": "cuttlefish-" * 4}
+    g = gate(env=env)
+    shown = run_cli("config", "show", cwd=g.dir, env=g.env)
+    assert shown.returncode == 0 and 'auth.admin_password = "***"' in shown.stdout
+    for text in (shown.stdout, shown.stderr, g.log_text(), g.stderr()):
+        assert "fish-" not in text
+
+
 def test_the_password_variable_changes_nobody(g):
     """It is for the first start: a restart with another one leaves the user as he is."""
     g.stop()
