@@ -61,6 +61,9 @@ static void put_key(struct key_job *k, const struct tg_key_row *r, const char *s
 	tg_put_time(b, r->expires_s);
 	tg_buf_lit(b, ",\"revoked_at\":");
 	tg_put_time(b, r->revoked_s);
+	uint64_t used = tg_store_last_used(k->job.gate->store, r->id);
+	tg_buf_lit(b, ",\"last_used_at\":");
+	tg_put_time(b, (int64_t)used > r->used_s ? (int64_t)used : r->used_s);
 	tg_buf_lit(b, ",\"previous_expires_at\":");
 	tg_put_time(b, r->secrets > 1 ? r->old_expires_s : 0);
 	tg_buf_char(b, '}');

@@ -79,12 +79,13 @@ static int create(struct tg_cli_store *s, struct call *c)
 static bool print_key(void *ctx, const struct tg_key_row *k)
 {
 	struct call *c = ctx;
-	char perms[TG_PERMS_TEXT], made[24], until[24];
+	char perms[TG_PERMS_TEXT], made[24], until[24], used[24];
 	tg_perms_text(k->perms, ",", perms);
 	tg_cli_time(k->created_s, made);
 	tg_cli_time(k->expires_s, until);
+	tg_cli_time(k->used_s, used);
 	const char *state = k->revoked_s ? "revoked" : k->expires_s && k->expires_s <= c->now ? "expired" : k->secrets > 1 ? "rotating" : "active";
-	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %s  [%s]\n", k->id, k->prefix, state, made, until, k->name, perms[0] ? perms : "none");
+	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %-20s  %s  [%s]\n", k->id, k->prefix, state, made, until, used, k->name, perms[0] ? perms : "none");
 	c->n++;
 	return true;
 }
@@ -98,7 +99,7 @@ static enum tg_db_result list_all(struct tg_db *db, void *ctx, struct tg_err *er
 static int list(struct tg_cli_store *s, struct call *c)
 {
 	struct tg_err err;
-	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %s\n", "ID", "PREFIX", "STATE", "MADE", "EXPIRES", "NAME [PERMISSIONS]");
+	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %-20s  %s\n", "ID", "PREFIX", "STATE", "MADE", "EXPIRES", "USED", "NAME [PERMISSIONS]");
 	if (tg_store_read(s->store, list_all, c, &err) != TG_DB_OK)
 		return tg_cli_failed(&err);
 	printf("%u keys\n", c->n);

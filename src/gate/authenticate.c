@@ -180,10 +180,15 @@ static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c
 		return p;
 	if (tg_digest(&x->gl->digester, c, digest))
 		p = tg_policy_key(&x->snap->policy, digest);
-	if (!p || !p->expires_s || x->wall_us / 1000000u < p->expires_s)
-		return p;
-	x->was_ours = true;
-	return NULL;
+	uint64_t now_s = x->wall_us / 1000000u;
+	if (p && p->expires_s && now_s >= p->expires_s) {
+		x->was_ours = true;
+		return NULL;
+	}
+	/* Once a second at most: else the loops would pass its cache line around. */
+	if (p && p->use && atomic_load_explicit(&p->use->last_s, memory_order_relaxed) != now_s)
+		atomic_store_explicit(&p->use->last_s, now_s, memory_order_relaxed);
+	return p;
 }
 
 enum tg_step tg_stage_authenticate(struct tg_exchange *x)

@@ -93,7 +93,7 @@ char *tg_limits_dump(const struct tg_key_limits *l)
 	"k.id, k.name, k.permissions, k.limits, k.made_by, k.created_at, k.expires_at, k.revoked_at, "                                                 \
 	"(SELECT s.prefix FROM api_key_secrets s WHERE s.key_id = k.id ORDER BY s.expires_at IS NULL DESC, s.created_at DESC LIMIT 1), "               \
 	"(SELECT COUNT(*) FROM api_key_secrets s WHERE s.key_id = k.id AND (s.expires_at IS NULL OR s.expires_at > $1)), "                             \
-	"(SELECT MAX(s.expires_at) FROM api_key_secrets s WHERE s.key_id = k.id AND s.expires_at > $1)"
+	"(SELECT MAX(s.expires_at) FROM api_key_secrets s WHERE s.key_id = k.id AND s.expires_at > $1), k.used_at"
 
 struct key_rows {
 	tg_key_row_fn row;
@@ -105,11 +105,11 @@ static bool key_row(void *ctx, const struct tg_db_value *v, unsigned n)
 {
 	struct key_rows *r = ctx;
 	char id[32], name[TG_KEY_NAME_MAX * 4 + 1], made_by[32], limits[1024];
-	if (n != 11)
+	if (n != 12)
 		return false;
 	struct tg_key_row k = { .id = text_of(&v[0], id, sizeof id), .name = text_of(&v[1], name, sizeof name), .perms = perms_of(&v[2]),
 				.limits = text_of(&v[3], limits, sizeof limits), .made_by = text_of(&v[4], made_by, sizeof made_by), .created_s = int_of(&v[5]),
-				.expires_s = int_of(&v[6]), .revoked_s = int_of(&v[7]), .secrets = (unsigned)int_of(&v[9]), .old_expires_s = int_of(&v[10]) };
+				.expires_s = int_of(&v[6]), .revoked_s = int_of(&v[7]), .secrets = (unsigned)int_of(&v[9]), .old_expires_s = int_of(&v[10]), .used_s = int_of(&v[11]) };
 	text_of(&v[8], k.prefix, sizeof k.prefix);
 	r->found = true;
 	return r->row(r->ctx, &k);
@@ -146,8 +146,8 @@ enum tg_db_result tg_keys_insert(struct tg_db *db, const struct tg_key_row *k, c
 	struct tg_db_value args[] = { TG_DB_T(k->id), TG_DB_T(k->name), TG_DB_T(perms), TG_DB_T(k->limits), TG_DB_T(k->made_by), TG_DB_I(k->created_s),
 				      int_or_null(k->expires_s) };
 	enum tg_db_result r = tg_db_run(db,
-					"INSERT INTO api_keys (id, name, permissions, limits, made_by, created_at, expires_at, revoked_at) "
-					"VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)",
+					"INSERT INTO api_keys (id, name, permissions, limits, made_by, created_at, expires_at, revoked_at, used_at) "
+					"VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, NULL)",
 					args, 7, NULL, NULL, NULL, err);
 	return r == TG_DB_OK ? insert_secret(db, k->id, digest, k->prefix, k->created_s, err) : r;
 }
@@ -159,6 +159,12 @@ enum tg_db_result tg_keys_revoke(struct tg_db *db, const char *id, int64_t now, 
 	enum tg_db_result r = tg_db_run(db, "UPDATE api_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL", args, 2, NULL, NULL, &changed, err);
 	*found = changed > 0;
 	return r;
+}
+
+enum tg_db_result tg_keys_used(struct tg_db *db, const char *id, int64_t used_s, struct tg_err *err)
+{
+	struct tg_db_value args[] = { TG_DB_I(used_s), TG_DB_T(id) };
+	return tg_db_run(db, "UPDATE api_keys SET used_at = $1 WHERE id = $2 AND (used_at IS NULL OR used_at < $1)", args, 2, NULL, NULL, NULL, err);
 }
 
 enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uint8_t digest[32], const char *prefix, int64_t now, int64_t old_expires_s, struct tg_err *err)
@@ -259,6 +265,7 @@ enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t ex
 
 struct load {
 	struct tg_identity *d;
+	struct tg_uses *uses;
 	bool failed;
 };
 
@@ -284,6 +291,8 @@ static bool load_secret(void *ctx, const struct tg_db_value *v, unsigned n)
 		return true; /* no key of ours */
 	text_of(&v[1], p.id, sizeof p.id);
 	p.hash = tg_stored_account(p.id);
+	if (l->uses && !(p.use = tg_uses_of(l->uses, p.id)))
+		return !(l->failed = true);
 	text_of(&v[2], p.prefix, sizeof p.prefix);
 	p.perms = perms_of(&v[3]);
 	limits_into(&v[4], &p.limits);
@@ -324,9 +333,9 @@ static bool load_revoked(void *ctx, const struct tg_db_value *v, unsigned n)
 	return !l->failed;
 }
 
-enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_identity **out, struct tg_err *err)
+enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err)
 {
-	struct load l = { tg_identity_new(), false };
+	struct load l = { tg_identity_new(), uses, false };
 	struct tg_db_value arg = TG_DB_I(now);
 	*out = NULL;
 	if (!l.d) {

@@ -2,6 +2,7 @@
 /* Users, keys and ended tokens in the database: the statements. All for use inside tg_store_write or tg_store_read. Times: seconds since the epoch; 0: none. */
 #include "policy/identity.h"
 #include "store/db.h"
+#include "store/uses.h"
 
 #define TG_KEY_NAME_MAX 100   /* characters */
 #define TG_STORED_ID_LEN 20   /* "key_" or "usr_" and 16 characters */
@@ -18,7 +19,7 @@ struct tg_key_row {
 	const char *id, *name, *made_by;
 	uint32_t perms;
 	const char *limits;      /* JSON */
-	int64_t created_s, expires_s, revoked_s;
+	int64_t created_s, expires_s, revoked_s, used_s;
 	char prefix[TG_KEY_PREFIX_MAX + 1]; /* of its newest secret */
 	unsigned secrets;        /* live ones */
 	int64_t old_expires_s;   /* of the older secret, while there are two */
@@ -29,6 +30,7 @@ enum tg_db_result tg_keys_get(struct tg_db *db, const char *id, int64_t now, tg_
 enum tg_db_result tg_keys_insert(struct tg_db *db, const struct tg_key_row *k, const uint8_t digest[32], struct tg_err *err);
 /* *found false: no such key, or it was revoked before. */
 enum tg_db_result tg_keys_revoke(struct tg_db *db, const char *id, int64_t now, bool *found, struct tg_err *err);
+enum tg_db_result tg_keys_used(struct tg_db *db, const char *id, int64_t used_s, struct tg_err *err);
 /* A second secret; the first one ends at old_expires_s. The caller has seen that there is one only. */
 enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uint8_t digest[32], const char *prefix, int64_t now, int64_t old_expires_s, struct tg_err *err);
 
@@ -48,5 +50,5 @@ enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found,
 enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
 
-/* Everybody, sealed. */
-enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_identity **out, struct tg_err *err);
+/* Everybody, sealed. `uses` (may be NULL) gives each key its place. */
+enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);

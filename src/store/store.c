@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #define AGAIN_US 1000000u /* between tries to open a database that is away */
+#define USES_US 60000000u /* between writings of when keys were used */
 
 struct tg_store {
 	uv_mutex_t lock, face;    /* face: identity and generation */
@@ -29,6 +30,8 @@ struct tg_store {
 	uint64_t tried_us;
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
+	struct tg_uses *uses;
+	uint64_t told_us;         /* when the database last heard of them */
 	struct tg_identity *identity;
 	_Atomic uint64_t generation;
 	_Atomic int state;
@@ -60,7 +63,7 @@ static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 	int64_t version = 0;
 	enum tg_db_result r = tg_db_version(s->db, &version, err);
 	if (r == TG_DB_OK)
-		r = tg_identity_load(s->db, now_s(), &fresh, err);
+		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
 	if (r != TG_DB_OK)
 		return r;
 	struct tg_err ignored;
@@ -120,6 +123,43 @@ enum tg_store_state tg_store_state(const struct tg_store *s)
 	return (enum tg_store_state)atomic_load(&s->state);
 }
 
+struct telling {
+	struct tg_db *db;
+	enum tg_db_result r;
+	struct tg_err *err;
+};
+
+static bool tell_one(void *ctx, const char *id, uint64_t last_s)
+{
+	struct telling *t = ctx;
+	t->r = tg_keys_used(t->db, id, (int64_t)last_s, t->err);
+	return t->r == TG_DB_OK;
+}
+
+static bool is_any(void *ctx, const char *id, uint64_t last_s)
+{
+	(void)id, (void)last_s;
+	*(bool *)ctx = true;
+	return false;
+}
+
+/* When keys were used: a nicety, which is not worth a word when it fails. */
+static void tell_uses(struct tg_store *s)
+{
+	struct tg_err err;
+	struct telling t = { s->db, TG_DB_OK, &err };
+	bool any = false;
+	s->told_us = tg_mono_us();
+	tg_uses_changed(s->uses, is_any, &any);
+	if (!any || !s->db || tg_db_begin(s->db, &err) != TG_DB_OK)
+		return;
+	tg_uses_changed(s->uses, tell_one, &t);
+	if (t.r == TG_DB_OK)
+		(void)tg_db_commit(s->db, &err);
+	else
+		tg_db_rollback(s->db);
+}
+
 /* A database that was replaced or removed under us answers from a file that nobody else sees. */
 static bool same_file(struct tg_store *s, struct tg_err *err)
 {
@@ -148,8 +188,15 @@ void tg_store_poll(struct tg_store *s)
 		}
 		if (r != TG_DB_OK)
 			lose(s, &err);
+		else if (tg_mono_us() - s->told_us >= USES_US)
+			tell_uses(s);
 	}
 	uv_mutex_unlock(&s->lock);
+}
+
+uint64_t tg_store_last_used(struct tg_store *s, const char *id)
+{
+	return tg_uses_last(s->uses, id);
 }
 
 enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
@@ -246,10 +293,11 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	tg_err_set(err, "out of memory");
 	if (s && known) {
 		snprintf(known, strlen(path) + 8, "%s.known", path);
-		*s = (struct tg_store){ .url = strdup(url), .known = known };
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us() };
 	}
-	if (!s || !known || !s->url || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
+	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
+		tg_uses_free(s ? s->uses : NULL);
 		free(known);
 		free(s);
 		return NULL;
@@ -296,8 +344,10 @@ void tg_store_close(struct tg_store *s)
 {
 	if (!s)
 		return;
+	tell_uses(s);
 	tg_db_close(s->db);
 	tg_identity_put(s->identity);
+	tg_uses_free(s->uses);
 	uv_mutex_destroy(&s->lock);
 	uv_mutex_destroy(&s->face);
 	free(s->url);

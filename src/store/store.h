@@ -20,7 +20,7 @@ enum tg_store_state { TG_STORE_OK, TG_STORE_AWAY };
  * warn gets a sentence for people where something is not as it should be. Sets the process's digest key: before any digester is made.
  */
 struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err);
-void tg_store_close(struct tg_store *s);
+void tg_store_close(struct tg_store *s); /* after the last snapshot of its identities */
 
 /* Looks for changes that others made (tollgate keys on the command line, another gate), and for a database that was away. */
 void tg_store_poll(struct tg_store *s);
@@ -28,6 +28,9 @@ void tg_store_poll(struct tg_store *s);
 struct tg_identity *tg_store_identity(struct tg_store *s, uint64_t *generation);
 uint64_t tg_store_generation(struct tg_store *s);
 enum tg_store_state tg_store_state(const struct tg_store *s);
+
+/* Within tg_store_read or tg_store_write: when that key was last used since this process runs, seconds since the epoch; 0: not. The database hears of it once a minute. */
+uint64_t tg_store_last_used(struct tg_store *s, const char *id);
 
 /* One transaction; `change` must answer OK for it to be kept. *generation: what the gate must adopt. AWAY: nothing was changed, or it is not known whether it was. */
 typedef enum tg_db_result (*tg_store_change)(struct tg_db *db, void *ctx, struct tg_err *err);

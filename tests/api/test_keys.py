@@ -153,6 +153,26 @@ def test_rotate_has_two_live_secrets(g):
     assert g.client(at_once["key"]).get("/v1/models").status_code == 401 and g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate").status_code == 404
 
 
+def test_list_tells_age_and_last_use(g):
+    """S2-71: made, ends, last used; over a restart too."""
+    k, never = make(g, ["read_models"], expires_in_days=7), make(g, ["read_models"])
+
+    def used(key):
+        return g.client(ADMIN).get(f"{KEYS}/{key['id']}").json()["last_used_at"]
+    assert used(k) is None and used(never) is None
+    g.client(k["key"]).get("/v1/models")
+    first = used(k)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first) and first >= k["created_at"] and used(never) is None
+    time.sleep(1.1)
+    g.client(k["key"]).get("/v1/models")
+    assert used(k) > first
+    last = used(k)
+    g.stop()
+    assert last in cli(g, "keys", "list").stdout
+    g.start()
+    assert used(k) == last and used(never) is None
+
+
 def test_expired_is_unknown(g):
     """S2-15: the same 401 as any unknown key, at the second, without anybody writing anything: the row's time is moved, as a stepped clock would."""
     k = make(g, ["read_models"], expires_in_days=1)

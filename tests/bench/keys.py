@@ -46,7 +46,7 @@ def write_keys(folder, n):
     now = int(time.time())
     with sqlite3.connect(folder / "data/tollgate.db") as db:
         for i in range(n):
-            db.execute("INSERT INTO api_keys VALUES (?, 'bench', 'read_models,run_inference,use_streaming', '{}', 'bench', ?, NULL, NULL)", ("key_%016d" % i, now))
+            db.execute("INSERT INTO api_keys VALUES (?, 'bench', 'read_models,run_inference,use_streaming', '{}', 'bench', ?, NULL, NULL, NULL)", ("key_%016d" % i, now))
             db.execute("INSERT INTO api_key_secrets VALUES (?, ?, 'tg_000000', ?, NULL)", (hmac.new(mac, key_of(i).encode(), hashlib.sha256).hexdigest(), "key_%016d" % i, now))
 
 

@@ -1,4 +1,4 @@
--- Users, their keys, and tokens that were ended before their time. Times are seconds since the epoch; digests are the hexadecimal HMAC-SHA256 of a key under
+-- Users, their keys, and tokens that were ended before their time. used_at is written once a minute at most. Times are seconds since the epoch; digests are the hexadecimal HMAC-SHA256 of a key under
 -- data/secret.key; permissions are names separated by commas, so that a row can be read without this program; limits are JSON.
 CREATE TABLE users (
 	id TEXT PRIMARY KEY,
@@ -19,7 +19,8 @@ CREATE TABLE api_keys (
 	made_by TEXT NOT NULL,
 	created_at BIGINT NOT NULL,
 	expires_at BIGINT,
-	revoked_at BIGINT
+	revoked_at BIGINT,
+	used_at BIGINT
 );
 -- A key has one secret, and two while it is being rotated.
 CREATE TABLE api_key_secrets (
