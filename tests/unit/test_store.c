@@ -11,6 +11,7 @@
 #include "store/store.h"
 #include <sodium.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -321,12 +322,53 @@ static void test_permissions_as_text(void **state)
 	assert_int_equal(tg_perm_named(TG_S("read_models ")), 0);
 }
 
+static bool count_them(void *ctx, const char *id, uint64_t last_s)
+{
+	(void)id;
+	assert_true(last_s > 0);
+	return --*(int *)ctx > 0; /* the last of them is not taken */
+}
+
+/* Places stay where they are however many come, and what changed is told once, also when the telling was broken off. */
+static void test_uses(void **state)
+{
+	(void)state;
+	enum { N = 5000 };
+	static struct tg_use *at[N];
+	struct tg_uses *u = tg_uses_new();
+	char id[24];
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "key_%016d", i);
+		at[i] = tg_uses_of(u, id);
+		assert_non_null(at[i]);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "key_%016d", i);
+		assert_ptr_equal(tg_uses_of(u, id), at[i]);
+		assert_int_equal(tg_uses_last(u, id), 0);
+	}
+	assert_int_equal(tg_uses_last(u, "key_of_nobody"), 0);
+	assert_null(tg_uses_of(u, "key_that_is_longer_than_any"));
+	for (int i = 0; i < 10; i++)
+		atomic_store(&at[i]->last_s, 100 + (uint64_t)i);
+	int left = 4;
+	tg_uses_changed(u, count_them, &left); /* three are told, the fourth is refused */
+	assert_int_equal(left, 0);
+	left = 100;
+	tg_uses_changed(u, count_them, &left);
+	assert_int_equal(left, 93);
+	left = 100;
+	tg_uses_changed(u, count_them, &left);
+	assert_int_equal(left, 100);
+	tg_uses_free(u);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_a_key_from_row_to_principal), T(test_users), T(test_what_is_known), T(test_known_while_the_database_is_away), T(test_changes_of_others_are_seen),
-		T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
+		T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_uses), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
