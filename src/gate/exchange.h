@@ -175,7 +175,7 @@ enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG
 /* Answers by `refuse` (which writes an answer and nothing else), now or when the verdict's delay is over (WAIT), or by 429. For whoever counted a failure by policy/guess.h; takes the verdict's place over. */
 enum tg_step tg_guess_answer(struct tg_exchange *x, struct tg_guess_verdict v, void (*refuse)(struct tg_exchange *x));
 void tg_guess_release(struct tg_exchange *x);         /* if it waits: answers now; may free x */
-void tg_guess_settle(struct tg_exchange *x);          /* its place (x->held) goes back */
+void tg_guess_settle(struct tg_exchange *x);          /* its place (x->delayed) goes back */
 
 /* ---- forward.c: towards the worker ---- */
 enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */

@@ -11,7 +11,7 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		x->up = NULL;
 	}
 	tg_timer_stop(&x->timer);
-	if (x->held)
+	if (x->delayed)
 		tg_guess_settle(x);
 	if (x->worker && x->trial)
 		tg_health_untried(x->worker);

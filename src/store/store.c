@@ -219,7 +219,7 @@ enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, voi
 			tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
 		}
 	}
-	if (r == TG_DB_AWAY || r == TG_DB_BROKEN)
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
 		lose(s, err);
 	*generation = atomic_load(&s->generation) + (s->own_change ? 1 : 0);
 	uv_mutex_unlock(&s->lock);
@@ -232,7 +232,7 @@ enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *
 	enum tg_db_result r = reach(s, err);
 	if (r == TG_DB_OK)
 		r = look(s->db, ctx, err);
-	if (r == TG_DB_AWAY || r == TG_DB_BROKEN)
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
 		lose(s, err);
 	uv_mutex_unlock(&s->lock);
 	return r;
