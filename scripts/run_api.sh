@@ -138,7 +138,7 @@ status() {
 	fi
 	echo "run_api.sh: it runs, as process $(pid)"
 	sed -n 's/^tollgate: listening on /  listening on /p' $out
-	address=$(sed -n 's/^tollgate: listening on //p' $out | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/' | head -n 1)
+	address=$(sed -n 's/^tollgate: listening on \([0-9[]\)/\1/p' $out | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/' | head -n 1)
 	# The key by a file that is no argument: arguments can be read by everybody.
 	if ! printf 'header = "X-API-Key: %s"\n' "$(admin_key)" |
 		curl -q -fsS --noproxy '*' --max-time 5 --config - -H 'Accept: text/plain' "http://$address/status"; then

@@ -11,7 +11,7 @@ static const struct {
 } forwards[] = {
 	{ tg_api_chat, { .model_member = "model", .prompt_member = "messages", .path = "/v1/chat/completions", .strict_type = true } },
 	{ tg_api_completions, { .model_member = "model", .prompt_member = "prompt", .path = "/v1/completions", .strict_type = true } },
-	{ tg_api_embeddings, { .model_member = "model", .prompt_member = "input", .path = "/v1/embeddings", .strict_type = true } },
+	{ tg_api_embeddings, { .model_member = "model", .prompt_member = "input", .path = "/v1/embeddings", .strict_type = true, .embeds = true } },
 	/* 001's curl lines send JSON; a client that forgets to say so is understood all the same (S1-26). */
 	{ tg_api_infer, { .model_member = "model_name", .prompt_member = "request_body", .path = "/v1/chat/completions", .translates = true } },
 	{ tg_api_inference, { .model_member = "model", .prompt_member = "prompt", .path = "/v1/chat/completions", .strict_type = true, .translates = true } },

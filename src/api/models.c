@@ -33,8 +33,8 @@ enum tg_step tg_api_v1_models(struct tg_exchange *x)
 
 enum tg_step tg_api_v1_model(struct tg_exchange *x)
 {
-	static const char prefix[] = "/v1/models/";
-	struct tg_slice path = x->head->path, name = { path.p + sizeof prefix - 1, path.n - (sizeof prefix - 1) };
+	size_t prefix = strcspn(x->route->path.p, "{"); /* "/v1/models/", "/api/v1/models/" */
+	struct tg_slice path = x->head->path, name = { path.p + prefix, path.n - prefix };
 	const struct tg_model *m = tg_models_find(&x->snap->models, name);
 	if (!m) {
 		char text[256];

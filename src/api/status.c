@@ -223,18 +223,6 @@ enum tg_step tg_api_status(struct tg_exchange *x)
 	return tg_head_accepts(x->head, "text/plain") ? as_text(x) : as_json(x);
 }
 
-static void html_text(struct tg_buf *b, const char *s)
-{
-	for (; *s; s++)
-		switch (*s) {
-		case '&': tg_buf_lit(b, "&amp;"); break;
-		case '<': tg_buf_lit(b, "&lt;"); break;
-		case '>': tg_buf_lit(b, "&gt;"); break;
-		case '"': tg_buf_lit(b, "&quot;"); break;
-		default: tg_buf_char(b, *s);
-		}
-}
-
 /* No script, nothing from elsewhere, not in anybody's frame. The one style sheet is allowed by its hash (CSP level 2). */
 #define STYLE "body{font:15px system-ui,sans-serif;margin:2rem;color-scheme:light dark}table{border-collapse:collapse}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #8884}" \
 	      "th:first-child,td:first-child,td:nth-child(2),th:nth-child(2),.why{text-align:left}.up,.unknown{color:#197a2b}.down,.failed{color:#c22}.starting{color:#b60}.why{color:#888}"
@@ -262,11 +250,11 @@ enum tg_step tg_api_dashboard(struct tg_exchange *x)
 				if (c == 1)
 					tg_buf_fmt(&b, " class=\"%s\"", r.state);
 				tg_buf_char(&b, '>');
-				html_text(&b, cell[c]);
+				tg_buf_html(&b, cell[c]);
 			}
 			if (r.reason[0]) {
 				tg_buf_fmt(&b, "<tr><td class=\"why\" colspan=\"%d\">", COLUMNS);
-				html_text(&b, r.reason);
+				tg_buf_html(&b, r.reason);
 			}
 		}
 	tg_buf_lit(&b, "</table>");

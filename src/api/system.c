@@ -6,27 +6,35 @@
 
 enum tg_step tg_api_root(struct tg_exchange *x)
 {
-	static const char json[] = "{\"name\":\"Tollgate\",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}";
-	static const char html[] = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate</title><h1>Tollgate " TG_VERSION
-				   "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>";
-	if (tg_head_accepts(x->head, "text/html"))
-		return tg_answer(x, 200, "text/html; charset=utf-8", (struct tg_slice){ html, sizeof html - 1 }, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
-	return tg_answer(x, 200, "application/json", (struct tg_slice){ json, sizeof json - 1 }, "Vary: Accept\r\n");
+	const char *name = x->snap->config->name;
+	struct tg_buf b;
+	tg_buf_init(&b, 8192);
+	if (tg_head_accepts(x->head, "text/html")) {
+		tg_buf_lit(&b, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>");
+		tg_buf_html(&b, name);
+		tg_buf_lit(&b, "</title><h1>");
+		tg_buf_html(&b, name);
+		tg_buf_lit(&b, " " TG_VERSION "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>");
+		return tg_answer_buf(x, "text/html; charset=utf-8", &b, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
+	}
+	tg_buf_lit(&b, "{\"name\":");
+	tg_buf_json(&b, tg_slice_cstr(name));
+	tg_buf_lit(&b, ",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}");
+	return tg_answer_buf(x, "application/json", &b, "Vary: Accept\r\n");
 }
 
-/* Document 003's body. Without a store yet the keys in memory are the database, and they are there. */
+/* Document 003's body. While the database is away keys go on, from memory: that is degraded, not dead. */
 enum tg_step tg_api_health(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
 	const struct tg_models *ms = &x->snap->models;
-	bool ok = atomic_load(&g->ready) && !atomic_load(&g->draining);
+	bool stored = !g->store || tg_store_state(g->store) == TG_STORE_OK, ok = stored && atomic_load(&g->ready) && !atomic_load(&g->draining);
 	for (unsigned i = 0; ok && i < ms->n; i++) {
 		ok = !ms->v[i].nworkers || tg_model_usable(&ms->v[i]); /* a model that nobody can use: which one is not for strangers */
 	}
-	return tg_answer(x, 200, "application/json",
-			      ok ? TG_S("{\"status\":\"healthy\",\"checks\":{\"database\":\"healthy\"}}")
-				 : TG_S("{\"status\":\"degraded\",\"checks\":{\"database\":\"healthy\"}}"),
-			      "Cache-Control: no-store\r\n");
+	char body[96];
+	int n = snprintf(body, sizeof body, "{\"status\":\"%s\",\"checks\":{\"database\":\"%s\"}}", ok ? "healthy" : "degraded", stored ? "healthy" : "unhealthy");
+	return tg_answer(x, 200, "application/json", (struct tg_slice){ body, (size_t)n }, "Cache-Control: no-store\r\n");
 }
 
 enum tg_step tg_api_livez(struct tg_exchange *x)

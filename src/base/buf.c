@@ -142,6 +142,18 @@ void tg_buf_json_or_null(struct tg_buf *b, struct tg_slice s)
 		tg_buf_lit(b, "null");
 }
 
+void tg_buf_html(struct tg_buf *b, const char *s)
+{
+	for (; *s; s++)
+		switch (*s) {
+		case '&': tg_buf_lit(b, "&amp;"); break;
+		case '<': tg_buf_lit(b, "&lt;"); break;
+		case '>': tg_buf_lit(b, "&gt;"); break;
+		case '"': tg_buf_lit(b, "&quot;"); break;
+		default: tg_buf_char(b, *s);
+		}
+}
+
 void tg_buf_consume(struct tg_buf *b, size_t n)
 {
 	if (n >= b->len) {

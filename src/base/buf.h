@@ -52,6 +52,8 @@ void tg_buf_fmt(struct tg_buf *b, const char *fmt, ...) __attribute__((format(pr
 void tg_buf_json(struct tg_buf *b, struct tg_slice s);
 /* The string, or null where s.p is NULL. */
 void tg_buf_json_or_null(struct tg_buf *b, struct tg_slice s);
+/* Text of a page: & < > " as entities. */
+void tg_buf_html(struct tg_buf *b, const char *s);
 /* Drops the first n bytes (n <= len). */
 void tg_buf_consume(struct tg_buf *b, size_t n);
 static inline struct tg_slice tg_buf_view(const struct tg_buf *b)

@@ -6,4 +6,8 @@ int tg_cmd_init(int argc, char **argv);
 int tg_cmd_keyfile(int argc, char **argv);
 int tg_cmd_serve(int argc, char **argv);
 int tg_cmd_run(int argc, char **argv);
+int tg_cmd_users(int argc, char **argv);
+int tg_cmd_keys(int argc, char **argv);
+int tg_cmd_backup(int argc, char **argv);
+int tg_cmd_restore(int argc, char **argv);
 int tg_cmd_routes(int argc, char **argv);

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "config/config.h"
 #include "net/addr.h"
+#include "net/tls_context.h"
 #include "policy/policy.h"
 #include <errno.h>
 #include <stdio.h>
@@ -67,10 +68,21 @@ static void print_listen(const struct tg_strlist *listen)
 			continue;
 		if (l.unix_socket)
 			reach = "Unix socket: its callers are never taken for local";
+		else if (l.kind == TG_LISTEN_REDIRECT)
+			reach = "sends callers to https://";
 		else if (tg_addr_parse(l.host, &a) && tg_addr_is_loopback(&a))
 			reach = "this machine only";
 		printf("     %s (%s)\n", listen->v[i], reach);
 	}
+}
+
+static void print_tls(const struct tg_config *c, const char *about)
+{
+	bool any = false;
+	for (size_t i = 0; i < c->listen.n; i++)
+		any |= strncmp(c->listen.v[i], "tls:", 4) == 0;
+	if (c->tls_cert)
+		printf("   Certificate: %s: %s%s\n", c->tls_cert, about, any ? "" : " (not used: no listen entry begins with tls:)");
 }
 
 static void print_causes(const struct tg_config *c)
@@ -92,8 +104,13 @@ static void print_causes(const struct tg_config *c)
 		       f.keys.n ? "; `tollgate keyfile list` shows them" : "; `tollgate keyfile generate` adds one");
 	else
 		puts("2. The key is in valid_keys: none is, while the file cannot be used");
-	printf("   Other keys: admin key %s, read key %s, %zu in TOLLGATE_API_KEYS, %zu in CHAPKIT_API_KEYS\n", c->admin_key.n ? "set" : "not set",
-	       c->read_key.n ? "set" : "not set", c->tollgate_keys.n, c->chapkit_keys.n);
+	printf("   Other keys: admin key %s, read key %s, %zu in TOLLGATE_API_KEYS, %zu in CHAPKIT_API_KEYS", c->admin_key.n ? "set" : "not set", c->read_key.n ? "set" : "not set",
+	       c->tollgate_keys.n, c->chapkit_keys.n);
+	if (c->chapkit_file_keys.n)
+		printf(", %zu in %s", c->chapkit_file_keys.n, c->chapkit_key_file);
+	printf(", %zu in CREDIT_RISK_API_KEYS\n", c->credit_risk_keys.n);
+	if (!c->require_auth)
+		printf("   require_auth is false (%s): callers on this machine need no key but for admin routes\n", tg_config_origin(c, "auth", "require_auth"));
 	bool required = !ok || f.require_auth_for_external;
 	printf("3. require_auth_for_external is true: %s\n", !ok ? "taken as true, while the file cannot be used" : required ? "yes" : "no: anyone who reaches /infer may use it without a key");
 	if (!ok) {
@@ -146,8 +163,14 @@ int tg_cmd_config(int argc, char **argv)
 		return 2;
 	} else {
 		struct tg_err err;
+		src.draft = show;
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
 		struct tg_cidr_list trusted = { 0 };
+		char about[320] = "";
+		if (c && check && (!tg_tls_try(c, about, sizeof about, &err, print_warning, NULL) || !tg_keyfile_vet(c, &err, print_warning, NULL))) {
+			tg_config_free(c);
+			c = NULL;
+		}
 		if (c && !tg_policy_trusted(c, &trusted, &err)) {
 			tg_config_free(c);
 			c = NULL;
@@ -162,6 +185,7 @@ int tg_cmd_config(int argc, char **argv)
 		} else {
 			printf("OK: %s%s\n", c->path ? c->path : "no tollgate.toml here: defaults", c->path ? "" : ", environment and .env");
 			print_causes(c);
+			print_tls(c, about);
 		}
 		tg_config_free(c);
 	}

@@ -7,10 +7,10 @@
  * its first byte; a key is printed only by the run that made it, and only once it is on disk.
  */
 #include "base/buf.h"
+#include "base/newfile.h"
 #include "cli/cli.h"
 #include "config/config.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,60 +69,12 @@ static bool make_folder(const char *path, mode_t mode)
 	return false;
 }
 
-static void sync_folder(const char *path)
+static enum tg_made write_new(const char *path, mode_t mode, struct tg_slice text)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
-}
-
-/* rename(2) that fails with EEXIST instead of replacing; by link(2) where the file system lacks it. */
-static int rename_new(const char *from, const char *to)
-{
-	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EINVAL && errno != ENOSYS)
-		return -1;
-	if (link(from, to) != 0)
-		return -1;
-	unlink(from);
-	return 0;
-}
-
-enum made { MADE, THERE, FAILED };
-
-static enum made write_new(const char *folder, const char *path, mode_t mode, struct tg_slice text)
-{
-	char temp[PATH_BYTES];
-	int n = snprintf(temp, sizeof temp, "%s.XXXXXX", path);
-	int fd = n > 0 && n < PATH_BYTES ? mkostemp(temp, O_CLOEXEC) : -1;
-	bool ok = fd >= 0;
-	while (ok && text.n) {
-		ssize_t w = write(fd, text.p, text.n);
-		if (w < 0 && errno == EINTR)
-			continue;
-		ok = w > 0;
-		if (ok)
-			text = (struct tg_slice){ text.p + w, text.n - (size_t)w };
-	}
-	ok = ok && fchmod(fd, mode) == 0 && fsync(fd) == 0;
-	int e = errno;
-	if (fd >= 0)
-		close(fd);
-	errno = e;
-	if (ok && rename_new(temp, path) == 0) {
-		sync_folder(folder);
-		return MADE;
-	}
-	e = errno;
-	if (fd >= 0)
-		unlink(temp);
-	if (ok && e == EEXIST)
-		return THERE;
-	fprintf(stderr, "tollgate init: cannot write %s: %s\n", path, strerror(e));
-	return FAILED;
+	enum tg_made m = tg_newfile(path, mode, text);
+	if (m == TG_NOT_MADE)
+		fprintf(stderr, "tollgate init: cannot write %s: %s\n", path, strerror(errno));
+	return m;
 }
 
 static bool write_keys(struct first_run *r, const struct tg_config *c)
@@ -149,16 +101,16 @@ static bool write_keys(struct first_run *r, const struct tg_config *c)
 		make_key(r->read);
 		tg_buf_fmt(&b, "INFERENCE_READ_KEY=%s\n", r->read);
 	}
-	enum made m = b.failed ? FAILED : write_new(folder, path, 0600, tg_buf_view(&b));
-	r->made_keys = m == MADE;
-	if (m != MADE) {
+	enum tg_made m = b.failed ? TG_NOT_MADE : write_new(path, 0600, tg_buf_view(&b));
+	r->made_keys = m == TG_MADE;
+	if (m != TG_MADE) {
 		sodium_memzero(r->admin, sizeof r->admin);
 		sodium_memzero(r->read, sizeof r->read);
 	}
 	if (b.p)
 		sodium_memzero(b.p, b.cap);
 	tg_buf_free(&b);
-	return m != FAILED;
+	return m != TG_NOT_MADE;
 }
 
 static bool write_toml(struct first_run *r)
@@ -173,14 +125,14 @@ static bool write_toml(struct first_run *r)
 	if (f)
 		tg_config_sample(f);
 	bool ok = f && fclose(f) == 0 && n > 0 && n < FILE_MAX;
-	enum made m = FAILED;
+	enum tg_made m = TG_NOT_MADE;
 	if (ok)
-		m = write_new(r->dir, path, 0640, (struct tg_slice){ text, n });
+		m = write_new(path, 0600, (struct tg_slice){ text, n });
 	else
 		fprintf(stderr, "tollgate init: out of memory\n");
 	free(text);
-	r->made_toml = m == MADE;
-	return m != FAILED;
+	r->made_toml = m == TG_MADE;
+	return m != TG_NOT_MADE;
 }
 
 /* The first TCP entry as a client on this machine would write it; false where there is none with a known port. */
@@ -189,14 +141,14 @@ static bool base_url(const struct tg_config *c, char *out, size_t cap)
 	for (size_t i = 0; i < c->listen.n; i++) {
 		struct tg_listen l;
 		struct tg_err why;
-		if (!tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &l, &why) || l.unix_socket || !l.port)
+		if (!tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &l, &why) || l.unix_socket || !l.port || l.kind == TG_LISTEN_REDIRECT)
 			continue;
 		if (tg_slice_eq(l.host, TG_S("0.0.0.0")))
 			l.host = TG_S("127.0.0.1");
 		else if (tg_slice_eq(l.host, TG_S("::")))
 			l.host = TG_S("::1");
 		bool v6 = memchr(l.host.p, ':', l.host.n) != NULL;
-		snprintf(out, cap, "http://%s%.*s%s:%u", v6 ? "[" : "", (int)l.host.n, l.host.p, v6 ? "]" : "", l.port);
+		snprintf(out, cap, "http%s://%s%.*s%s:%u", l.kind == TG_LISTEN_TLS ? "s" : "", v6 ? "[" : "", (int)l.host.n, l.host.p, v6 ? "]" : "", l.port);
 		return true;
 	}
 	snprintf(out, cap, "http://127.0.0.1:9001");
@@ -256,7 +208,7 @@ static void print_screen(const struct first_run *r, const struct tg_config *c)
 
 static int first_run(struct first_run *r)
 {
-	struct tg_config_source src = { .env = environ, .dir = r->dir };
+	struct tg_config_source src = { .env = environ, .dir = r->dir, .draft = true };
 	struct tg_err err;
 	if (strcmp(r->dir, ".") != 0 && !make_folder(r->dir, 0755))
 		return 1;

@@ -84,6 +84,11 @@ static void fresh_key(char out[64])
 static bool can_bind(const char *spec, struct tg_err *err)
 {
 	struct tg_listen_addr probe;
+	struct tg_slice address = tg_slice_cstr(spec);
+	if (tg_listen_kind_of(&address) != TG_LISTEN_PLAIN) {
+		tg_err_set(err, "--listen %.120s: `tollgate run` has no certificate: [server] tls_cert and tls_key are of `tollgate serve`", spec);
+		return false;
+	}
 	bool free_now = tg_listen_bind(&probe, spec, 1, err) == TG_BIND_OK;
 	if (free_now)
 		tg_listen_free(&probe);
@@ -123,10 +128,12 @@ static struct tg_config *make_config(const struct run *r, enum tg_protocol proto
 	bool ok = take_listen(c, listen, err) && tg_strlist_add(&c->tollgate_keys, tg_slice_cstr(r->key)) && add_command(c, r->name, protocol, command, r->ready_seconds, err);
 	free(c->log_path);
 	free(c->api_keys_file);
-	c->log_path = strdup("-"); /* no file at all: neither log nor key file */
+	free(c->store_url);
+	c->log_path = strdup("-"); /* no file at all: neither log nor key file nor database */
 	c->api_keys_file = strdup("");
+	c->store_url = strdup("");
 	c->metrics_loopback = true; /* the one key is for inference; whoever started this may look at the numbers */
-	if (!ok || !c->log_path || !c->api_keys_file) {
+	if (!ok || !c->log_path || !c->api_keys_file || !c->store_url) {
 		tg_config_free(c);
 		return NULL;
 	}

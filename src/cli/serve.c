@@ -1,6 +1,7 @@
 /* `tollgate serve`: the gate with the configuration of this folder, or of --config. */
 #include "cli/cli.h"
 #include "gate/control.h"
+#include "net/tls_context.h"
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -12,7 +13,8 @@ static int usage(FILE *out, int code)
 	fputs("usage: tollgate serve [--config FILE] [--also ADDRESS]... [--workers MODEL=N]...\n"
 	      "\n"
 	      "  --config FILE    the configuration; without it tollgate.toml of this folder, if there is one\n"
-	      "  --also ADDRESS   listen there too, unless it is taken (127.0.0.1:8000, [::1]:9001, unix:/run/tollgate.sock)\n"
+	      "  --also ADDRESS   listen there too, unless it is taken (127.0.0.1:8000, [::1]:9001, tls:0.0.0.0:443, redirect:0.0.0.0:80,\n"
+	      "                   unix:/run/tollgate.sock)\n"
 	      "  --workers MODEL=N  start N workers of that model (0 to 64) instead of what the configuration says\n"
 	      "\n"
 	      "SIGHUP reloads the configuration or keeps the old one and says why. SIGTERM finishes what runs, then ends.\n",
@@ -59,7 +61,7 @@ int tg_cmd_serve(int argc, char **argv)
 			return usage(stderr, 2);
 		}
 	}
-	struct tg_config_source source = { .path = config, .env = environ, .workers = counts, .nworkers = ncounts };
+	struct tg_config_source source = { .path = config, .env = environ, .workers = counts, .nworkers = ncounts, .also = also, .nalso = nalso };
 	struct tg_err err;
 	struct tg_config *c = tg_config_load(&source, &err, warn_line, NULL);
 	if (!c) {
@@ -67,7 +69,8 @@ int tg_cmd_serve(int argc, char **argv)
 		return 2;
 	}
 	struct tg_cidr_list trusted = { 0 };
-	bool understood = tg_policy_trusted(c, &trusted, &err);
+	bool understood = tg_policy_trusted(c, &trusted, &err) && tg_keyfile_vet(c, &err, warn_line, NULL) &&
+			  tg_tls_try(c, NULL, 0, &err, NULL, NULL); /* warnings of the certificate come when it is used */
 	tg_cidr_list_free(&trusted);
 	if (!understood) {
 		fprintf(stderr, "tollgate: %s\n", err.text);

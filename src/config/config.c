@@ -1,41 +1,20 @@
 /*
- * Loading: defaults, then data/keys.env, .env, the TOML file and the environment, each over the one before, into one struct that
- * nobody changes afterwards. Everything in the TOML file is checked even where the environment overrides it, so that `config check`
+ * Loading: defaults, then data/keys.env, .env, the TOML file and the environment, each over the one before, then the profile where none of them says anything, into one
+ * struct that nobody changes afterwards. Everything in the TOML file is checked even where the environment overrides it, so that `config check`
  * means the file.
  *
  * Invariants: a struct tg_config that leaves here is whole; on any fault everything is given back and err says where (file:line:column
  * or variable), which option, what was wrong. No secret stands in an error, a warning or `config show`.
  */
-#include "config/env.h"
-#include "config/options.h"
-#include "config/toml.h"
+#include "config/loader.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODELS_MAX = 1000, ENV_WARNINGS = 20, SHORT_KEY = 16, PATH_BYTES = 4096, ORIGINS_MAX = 128 };
-enum layer { FROM_DEFAULT, FROM_KEYS_ENV, FROM_DOTENV, FROM_TOML, FROM_ENV };
+enum { MODELS_MAX = 1000 };
 
-struct tg_origins {
-	char *text[ORIGINS_MAX]; /* NULL: default; one a row of tg_options */
-};
-
-struct loader {
-	const struct tg_config_source *src;
-	struct tg_config *c;
-	enum layer listen_from;
-	struct tg_env_file dotenv, keys; /* .env, data/keys.env */
-	char dotenv_path[PATH_BYTES], keys_path[PATH_BYTES];
-	bool has_file, file_open;        /* there is a TOML file; others than its owner can read it */
-	struct tg_toml toml;
-	struct tg_option_env env;
-	struct tg_err *err;
-	void (*warn)(void *ctx, const char *line);
-	void *warn_ctx;
-};
-
-__attribute__((format(printf, 2, 3))) static void warnf(const struct loader *l, const char *fmt, ...)
+void tg_load_warn(const struct loader *l, const char *fmt, ...)
 {
 	struct tg_err e;
 	va_list ap;
@@ -49,42 +28,85 @@ __attribute__((format(printf, 2, 3))) static void warnf(const struct loader *l, 
 
 /* ---- variables ---- */
 
+/* As written first; document 004's settings are then found in any case, as its own library finds them. */
 static const char *environ_find(char *const *env, const char *name)
 {
 	size_t n = strlen(name);
-	for (; env && *env; env++)
+	const char *other = NULL;
+	for (; env && *env; env++) {
 		if (strncmp(*env, name, n) == 0 && (*env)[n] == '=')
 			return *env + n + 1;
-	return NULL;
+		if (!other && tg_option_alias_is(name, n, *env, strcspn(*env, "=")) && (*env)[n] == '=')
+			other = *env + n + 1;
+	}
+	return other;
 }
 
-/* A variable in one layer; an empty one counts as unset, since that is what `${X:-}` in a compose file gives. */
-static const char *variable(const struct loader *l, enum layer from, const char *name, int *line)
+static const struct tg_env_var *file_find(const struct tg_env_file *f, const char *name)
+{
+	const struct tg_env_var *v = tg_env_find(f, name);
+	for (size_t i = f->n; !v && i-- > 0;)
+		if (tg_option_alias_is(name, strlen(name), f->v[i].name, strlen(f->v[i].name)))
+			v = &f->v[i];
+	return v;
+}
+
+/* An empty one counts as unset, since that is what `${X:-}` in a compose file gives. */
+const char *tg_load_variable(const struct loader *l, enum layer from, const char *name, int *line)
 {
 	const char *v;
 	*line = 0;
 	if (from == FROM_ENV) {
 		v = environ_find(l->src->env, name);
 	} else {
-		const struct tg_env_var *e = tg_env_find(from == FROM_DOTENV ? &l->dotenv : &l->keys, name);
+		const struct tg_env_var *e = file_find(from == FROM_DOTENV ? &l->dotenv : &l->keys, name);
 		v = e ? e->value : NULL;
 		*line = e ? e->line : 0;
 	}
 	return v && *v ? v : NULL;
 }
 
-/* For "env:NAME". */
-static const char *any_variable(void *ctx, const char *name)
+const char *tg_load_any(const struct loader *l, const char *name, enum layer *from, int *line)
 {
 	static const enum layer order[] = { FROM_ENV, FROM_DOTENV, FROM_KEYS_ENV };
 	const char *v = NULL;
-	int line;
 	for (unsigned i = 0; !v && i < 3; i++)
-		v = variable(ctx, order[i], name, &line);
+		v = tg_load_variable(l, *from = order[i], name, line);
 	return v;
 }
 
-static void place(const struct loader *l, enum layer from, const char *name, int line, char *out, size_t cap)
+/* For "env:NAME". */
+static const char *any_variable(void *ctx, const char *name)
+{
+	enum layer from;
+	int line;
+	return tg_load_any(ctx, name, &from, &line);
+}
+
+void tg_load_secret_file(struct loader *l, const char *path, bool refused)
+{
+	struct tg_err text;
+	mode_t mode = tg_secret_file_exposed(path);
+	if (!mode)
+		return;
+	tg_secret_file_text(path, NULL, mode, &text);
+	if (refused && !l->exposed.text[0])
+		l->exposed = text;
+	tg_load_warn(l, "%s", text.text);
+}
+
+/* "file:" values: a mount of a container may give them any mode, so that nothing more than a warning comes of it. */
+static void read_file(void *ctx, const char *path)
+{
+	tg_load_secret_file(ctx, path, false);
+}
+
+unsigned tg_load_row(const char *table, const char *name)
+{
+	return (unsigned)(tg_option_find(table, name) - tg_options);
+}
+
+void tg_load_place(const struct loader *l, enum layer from, const char *name, int line, char *out, size_t cap)
 {
 	if (from == FROM_ENV)
 		snprintf(out, cap, "environment %s", name);
@@ -92,7 +114,7 @@ static void place(const struct loader *l, enum layer from, const char *name, int
 		snprintf(out, cap, "%.250s:%d %s", from == FROM_DOTENV ? l->dotenv_path : l->keys_path, line, name);
 }
 
-static bool set_origin(struct loader *l, unsigned i, const char *text)
+bool tg_load_origin(struct loader *l, unsigned i, const char *text)
 {
 	char *copy = strdup(text);
 	if (!copy) {
@@ -108,14 +130,23 @@ static bool set_origin(struct loader *l, unsigned i, const char *text)
 static const char *option_variable(const struct loader *l, enum layer from, const struct tg_option *o, char found[TG_OPTION_ENV_MAX], int *line)
 {
 	tg_option_env_name(o->table, o->name, found);
-	const char *v = variable(l, from, found, line);
+	const char *v = tg_load_variable(l, from, found, line);
 	for (const char *a = o->aliases; !v && *a;) {
 		size_t n = strcspn(a, " ");
 		snprintf(found, TG_OPTION_ENV_MAX, "%.*s", (int)n, a);
-		v = variable(l, from, found, line);
+		v = tg_load_variable(l, from, found, line);
 		a += n + (a[n] == ' ');
 	}
 	return v;
+}
+
+/* The two options that other variables have a say in (documents.c). */
+static void note_layer(struct loader *l, const struct tg_option *o, enum layer from)
+{
+	if (o->type == TG_OPT_LISTEN)
+		l->listen_from = from;
+	else if (o->type == TG_OPT_ARTIFACTS)
+		l->artifacts_from = from;
 }
 
 static bool apply_variable(struct loader *l, enum layer from, unsigned i, bool *applied)
@@ -128,72 +159,13 @@ static bool apply_variable(struct loader *l, enum layer from, unsigned i, bool *
 	*applied = v != NULL;
 	if (!v)
 		return true;
-	place(l, from, name, line, where, sizeof where);
+	tg_load_place(l, from, name, line, where, sizeof where);
 	if (!tg_option_set_text(o, l->c, v, &l->env, &why)) {
 		tg_err_set(l->err, "%s: %s", where, why.text);
 		return false;
 	}
-	if (o->type == TG_OPT_LISTEN)
-		l->listen_from = from;
-	return set_origin(l, i, where);
-}
-
-/* ---- LOAD_BALANCER_HOST and LOAD_BALANCER_PORT ---- */
-
-static unsigned listen_row(void)
-{
-	unsigned i = 0;
-	while (tg_options[i].type != TG_OPT_LISTEN)
-		i++;
-	return i;
-}
-
-/* Each replaces its half of the first entry, if it does not come from a lower layer than the entry itself. */
-static bool apply_half(struct loader *l, const char *name, bool port)
-{
-	static const enum layer order[] = { FROM_ENV, FROM_DOTENV, FROM_KEYS_ENV };
-	struct tg_listen first;
-	struct tg_err why;
-	char where[400], entry[400], origin[900];
-	const char *v = NULL;
-	enum layer from = FROM_DEFAULT;
-	int line = 0;
-	for (unsigned i = 0; !v && i < 3; i++)
-		v = variable(l, from = order[i], name, &line);
-	if (!v || from < l->listen_from)
-		return true;
-	place(l, from, name, line, where, sizeof where);
-	struct tg_strlist *list = &l->c->listen;
-	if (!tg_listen_parse(tg_slice_cstr(list->v[0]), &first, &why) || first.unix_socket) {
-		tg_err_set(l->err, "%s: the first listen entry, %.120s, has no host and port to replace", where, list->v[0]);
-		return false;
-	}
-	char host[128];
-	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
-	if (port) {
-		snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%.40s" : "%s:%.40s", host, v);
-	} else {
-		bool bare6 = strchr(v, ':') && v[0] != '[';
-		snprintf(entry, sizeof entry, bare6 ? "[%.120s]:%u" : "%.120s:%u", v, first.port);
-	}
-	if (!tg_listen_parse(tg_slice_cstr(entry), &first, &why)) {
-		tg_err_set(l->err, "%s: %s", where, why.text);
-		return false;
-	}
-	unsigned row = listen_row();
-	const char *old = l->c->origins->text[row];
-	/* the entry's normal form; its host points into the text just parsed */
-	snprintf(host, sizeof host, "%.*s", (int)first.host.n, first.host.p);
-	snprintf(entry, sizeof entry, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, first.port);
-	char *copy = strdup(entry);
-	if (!copy) {
-		tg_err_set(l->err, "out of memory");
-		return false;
-	}
-	free(list->v[0]);
-	list->v[0] = copy;
-	snprintf(origin, sizeof origin, "%.400s, %s", old ? old : "default", where);
-	return set_origin(l, row, origin);
+	note_layer(l, o, from);
+	return tg_load_origin(l, i, where);
 }
 
 /* ---- TOML ---- */
@@ -274,9 +246,9 @@ static bool set_toml(struct loader *l, const char *path, const struct tg_option 
 	struct tg_err why;
 	if (tg_option_set_json(o, base, v, &l->env, &why)) {
 		bool literal = o->type == TG_OPT_KEYS ? json_array_size(v) > 0
-			: o->type == TG_OPT_SECRET && json_string_length(v) && strncmp(json_string_value(v), "file:", 5) != 0 && strncmp(json_string_value(v), "env:", 4) != 0;
+			: tg_opt_secret(o->type) && json_string_length(v) && strncmp(json_string_value(v), "file:", 5) != 0 && strncmp(json_string_value(v), "env:", 4) != 0;
 		if (literal && l->file_open)
-			warnf(l, "%.250s holds a key (%s) and can be read by others: chmod 600 it, or write \"file:/path\"", l->c->path, o->name);
+			tg_load_warn(l, "%.250s holds a key (%s) and can be read by others: chmod 600 it, or write \"file:/path\"", l->c->path, o->name);
 		return true;
 	}
 	char text[640];
@@ -291,12 +263,11 @@ static bool apply_option(struct loader *l, const char *path, const char *table, 
 		return unknown_key(l, path, table, key);
 	if (!set_toml(l, path, o, l->c, v))
 		return false;
-	if (o->type == TG_OPT_LISTEN)
-		l->listen_from = FROM_TOML;
+	note_layer(l, o, FROM_TOML);
 	const struct tg_toml_pos *p = tg_toml_where(&l->toml, path);
 	char where[300];
 	snprintf(where, sizeof where, "%.250s:%d", l->c->path, p ? p->line : 1);
-	return set_origin(l, (unsigned)(o - tg_options), where);
+	return tg_load_origin(l, (unsigned)(o - tg_options), where);
 }
 
 static bool model_defaults(struct tg_model_conf *m, struct tg_err *err)
@@ -315,10 +286,10 @@ static void warn_model(const struct loader *l, const struct tg_model_conf *m)
 		struct tg_url u;
 		struct tg_err why;
 		if (tg_url_parse(tg_slice_cstr(m->urls.v[i]), &u, &why) && u.base.n >= 3 && memcmp(u.base.p + u.base.n - 3, "/v1", 3) == 0)
-			warnf(l, "%.250s:%d: [[model]] %s: %.100s ends in /v1: the gate adds /v1/... itself", l->c->path, m->line, m->name, m->urls.v[i]);
+			tg_load_warn(l, "%.250s:%d: [[model]] %s: %.100s ends in /v1: the gate adds /v1/... itself", l->c->path, m->line, m->name, m->urls.v[i]);
 	}
 	if (m->first_byte_ms > m->total_ms)
-		warnf(l, "%.250s:%d: [[model]] %s: total_ms is less than first_byte_ms and ends every answer first", l->c->path, m->line, m->name);
+		tg_load_warn(l, "%.250s:%d: [[model]] %s: total_ms is less than first_byte_ms and ends every answer first", l->c->path, m->line, m->name);
 }
 
 static bool given(const struct tg_model_conf *m, const char *name)
@@ -529,7 +500,6 @@ static bool read_env_file(struct loader *l, const char *name, char path[PATH_BYT
 {
 	const char *file = l->c->path, *slash = file ? strrchr(file, '/') : NULL;
 	struct tg_err why;
-	mode_t mode = 0;
 	size_t n;
 	int k;
 	if (slash)
@@ -542,11 +512,11 @@ static bool read_env_file(struct loader *l, const char *name, char path[PATH_BYT
 		tg_err_set(l->err, "the path of %s is too long", name);
 		return false;
 	}
-	char *text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, &mode, &why);
+	char *text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, NULL, &why);
 	/* data/ is where the program works: a configuration that lies elsewhere, as in /etc, has no such folder beside it. */
 	if (!text && errno == ENOENT && slash && strncmp(name, "data/", 5) == 0 && access(name, F_OK) == 0) {
 		snprintf(path, PATH_BYTES, "%s", name);
-		text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, &mode, &why);
+		text = tg_read_file(path, TG_ENV_MAX_BYTES, &n, NULL, &why);
 	}
 	if (!text) {
 		if (errno == ENOENT || errno == ENOTDIR)
@@ -554,88 +524,11 @@ static bool read_env_file(struct loader *l, const char *name, char path[PATH_BYT
 		tg_err_set(l->err, "%.300s: %s", path, why.text);
 		return false;
 	}
-	if (mode & 077)
-		warnf(l, "%.300s can be read or written by others (mode %04o): chmod 600 it", path, (unsigned)mode);
+	tg_load_secret_file(l, path, true);
 	bool ok = tg_env_parse(path, (struct tg_slice){ text, n }, out, l->err);
 	explicit_bzero(text, n);
 	free(text);
 	return ok;
-}
-
-/* ---- warnings and checks over several options ---- */
-
-static void warn_variable(const struct loader *l, const char *name, unsigned *left)
-{
-	struct tg_err why;
-	if (*left && strncmp(name, "TOLLGATE_", 9) == 0 && !tg_option_env_known(name, &why) && why.text[0]) {
-		warnf(l, "%s", why.text);
-		--*left;
-	}
-}
-
-static void warn_unknown(const struct loader *l)
-{
-	unsigned left = ENV_WARNINGS;
-	for (char *const *e = l->src->env; e && *e; e++) {
-		char name[128];
-		size_t n = strcspn(*e, "=");
-		if (n < sizeof name) {
-			memcpy(name, *e, n);
-			name[n] = 0;
-			warn_variable(l, name, &left);
-		}
-	}
-	for (size_t i = 0; i < l->dotenv.n; i++)
-		warn_variable(l, l->dotenv.v[i].name, &left);
-	for (size_t i = 0; i < l->keys.n; i++)
-		warn_variable(l, l->keys.v[i].name, &left);
-}
-
-static void warn_keys(const struct loader *l)
-{
-	const struct tg_config *c = l->c;
-	const struct tg_slice admin = { c->admin_key.p, c->admin_key.n }, reader = { c->read_key.p, c->read_key.n };
-	if (admin.n && admin.n < SHORT_KEY)
-		warnf(l, "the admin key is under %d characters: `tollgate init` makes a better one", SHORT_KEY);
-	if (reader.n && reader.n < SHORT_KEY)
-		warnf(l, "the read key is under %d characters: `tollgate init` makes a better one", SHORT_KEY);
-	if (admin.n && tg_secret_equal(admin, reader))
-		warnf(l, "the read key is the admin key: every reader is an admin");
-	const struct {
-		const char *name;
-		const struct tg_strlist *list;
-	} lists[] = { { "TOLLGATE_API_KEYS", &c->tollgate_keys }, { "CHAPKIT_API_KEYS", &c->chapkit_keys } };
-	for (unsigned k = 0; k < 2; k++) {
-		size_t few = 0;
-		for (size_t i = 0; i < lists[k].list->n; i++)
-			few += strlen(lists[k].list->v[i]) < SHORT_KEY;
-		if (few)
-			warnf(l, "%s: %zu of %zu keys are under %d characters", lists[k].name, few, lists[k].list->n, SHORT_KEY);
-	}
-}
-
-static bool check_whole(struct loader *l)
-{
-	const struct tg_config *c = l->c;
-	struct tg_listen a, b;
-	struct tg_err why;
-	if (c->max_buffered_bytes < c->max_body_bytes) {
-		const char *o = tg_config_origin(c, "server", "max_buffered_bytes");
-		tg_err_set(l->err, "[server] max_buffered_bytes (%s) is less than max_body_bytes: no such body could be taken", o);
-		return false;
-	}
-	if (strcmp(c->log_path, "-") != 0 && strcmp(c->log_path, c->workers_log_path) == 0) { /* two would rotate it */
-		tg_err_set(l->err, "[log] workers_path (%.300s) is [log] path, too: %.300s", tg_config_origin(c, "log", "workers_path"), c->log_path);
-		return false;
-	}
-	/* Replacing a half of the first entry can make it equal to another. */
-	for (size_t i = 1; i < c->listen.n; i++)
-		if (tg_listen_parse(tg_slice_cstr(c->listen.v[0]), &a, &why) && tg_listen_parse(tg_slice_cstr(c->listen.v[i]), &b, &why) && tg_slice_eq(a.host, b.host) &&
-		    a.port == b.port && (a.port || a.unix_socket)) {
-			tg_err_set(l->err, "[server] listen (%.300s): \"%.120s\" is given twice", tg_config_origin(c, "server", "listen"), c->listen.v[i]);
-			return false;
-		}
-	return true;
 }
 
 /* --workers NAME=N of the command line, over the file. */
@@ -648,7 +541,7 @@ static bool apply_counts(struct loader *l)
 			if (tg_slice_eq(w->model, tg_slice_cstr(l->c->models[k].name)))
 				m = &l->c->models[k];
 		if (l->src->reload && (!m || !m->command.n)) {
-			warnf(l, "--workers %.*s=%u is ignored: there is no such model with a command any more", (int)(w->model.n < 128 ? w->model.n : 128), w->model.p, w->n);
+			tg_load_warn(l, "--workers %.*s=%u is ignored: there is no such model with a command any more", (int)(w->model.n < 128 ? w->model.n : 128), w->model.p, w->n);
 			continue;
 		}
 		if (!m || !m->command.n) {
@@ -685,15 +578,15 @@ static bool load(struct loader *l)
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_DOTENV, i, &done) || (!done && !apply_variable(l, FROM_KEYS_ENV, i, &done)))
 			return false;
-	if (l->has_file && !apply_toml(l))
+	if ((l->has_file && !apply_toml(l)) || !tg_load_settings(l))
 		return false;
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_ENV, i, &done))
 			return false;
-	if (!apply_half(l, "LOAD_BALANCER_HOST", false) || !apply_half(l, "LOAD_BALANCER_PORT", true) || !apply_counts(l) || !check_whole(l))
+	if (!tg_load_documents(l) || !apply_counts(l) || !tg_profile_apply(l) || !tg_load_key_file(l) || !tg_load_check(l) || !tg_profile_check(l))
 		return false;
-	warn_unknown(l);
-	warn_keys(l);
+	tg_load_warn_unknown(l);
+	tg_load_warn_keys(l);
 	return true;
 }
 
@@ -709,7 +602,7 @@ struct tg_config *tg_config_load(const struct tg_config_source *src, struct tg_e
 		return NULL;
 	}
 	*l = (struct loader){ .src = src, .c = c, .err = err, .warn = warn, .warn_ctx = ctx };
-	l->env = (struct tg_option_env){ any_variable, l };
+	l->env = (struct tg_option_env){ any_variable, l, read_file };
 	if (!load(l)) {
 		tg_config_free(c);
 		c = NULL;
@@ -745,6 +638,7 @@ void tg_config_free(struct tg_config *c)
 	for (size_t m = 0; m < c->nmodels; m++)
 		for (unsigned i = 0; i < tg_nmodel_options; i++)
 			tg_option_free(&tg_model_options[i], &c->models[m]);
+	tg_strlist_free(&c->chapkit_file_keys);
 	free(c->models);
 	free(c->origins);
 	free(c->path);

@@ -52,7 +52,9 @@ struct tg_origins; /* opaque: where each option's value came from */
 struct tg_config {
 	enum tg_profile profile;
 	/* [server] */
-	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path"; LOAD_BALANCER_HOST/PORT already applied */
+	struct tg_strlist listen;  /* "127.0.0.1:9001", "[::1]:9001", "unix:/path", "tls:...", "redirect:..."; LOAD_BALANCER_HOST/PORT already applied */
+	char *name;                /* what the service calls itself */
+	char *tls_cert, *tls_key;  /* PEM files; both or neither; NULL: none */
 	uint32_t threads;          /* 0: one a core */
 	struct tg_strlist hosts;   /* empty: any */
 	uint64_t max_body_bytes;
@@ -63,13 +65,36 @@ struct tg_config {
 	uint32_t max_connections;  /* per process */
 	uint32_t head_ms, body_ms, body_idle_ms, keepalive_ms, write_stall_ms, drain_ms;
 	struct tg_strlist trusted_proxies; /* addresses or CIDR */
+	struct tg_strlist cors_origins; /* "https://host[:port]" in the form browsers send, "null", or "*" alone */
+	struct tg_strlist cors_methods, cors_headers;
+	bool cors_credentials;     /* has no meaning with "*" */
+	uint32_t cors_max_age_s;
 	/* [auth] */
+	bool require_auth;
 	char *api_keys_file;
 	struct tg_secret admin_key, read_key; /* INFERENCE_ADMIN_KEY, INFERENCE_READ_KEY */
 	struct tg_strlist tollgate_keys, chapkit_keys; /* TOLLGATE_API_KEYS, CHAPKIT_API_KEYS: wiped on free */
+	struct tg_strlist credit_risk_keys;   /* CREDIT_RISK_API_KEYS */
+	char *chapkit_key_file;    /* CHAPKIT_API_KEY_FILE; NULL: the usual place */
+	struct tg_strlist chapkit_file_keys;  /* what it held; no option of its own */
+	struct tg_secret admin_password; /* INFERNO_ADMIN_PASSWORD; empty: no user is made */
+	bool end_revoked;
+	struct tg_secret jwt_secret, jwt_secret_previous; /* INFERNO_JWT_SECRET; empty: data/jwt.secret, none */
+	uint32_t token_hours;      /* life of a login's token */
+	struct tg_rate guesses, password_guesses; /* failures of one source before its refusals are delayed; n 0: never */
+	/* [store] */
+	char *store_url;           /* "": no database */
+	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
 	/* [limits] */
+	bool limits_enabled;
 	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
+	struct tg_rate limit_key_requests;                /* of keys without own limits */
+	uint32_t limit_key_tokens, limit_key_in_flight;   /* the same; a minute; 0: off */
+	uint32_t reserve_tokens, reserve_bytes;           /* what a request reserves: gate/limit.c */
+	/* [artifacts] */
+	char *artifacts_url;       /* "file:FOLDER", "s3://BUCKET[/PREFIX]" */
 	/* [log] */
+	bool log_debug;            /* log_level is debug then */
 	char *log_path;            /* "-": stdout */
 	enum tg_log_level log_level;
 	uint64_t log_rotate_bytes; /* 0: never */
@@ -97,7 +122,12 @@ struct tg_config_source {
 	const char *dir;           /* where .env and data/keys.env are looked for when there is no file; NULL: "." */
 	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
 	unsigned nworkers;
+	const void *settings;      /* json_t: to be tried instead of data/settings.json (config/settings.h); NULL: none */
 	bool reload;               /* `workers` may name what the file no longer has: warned about */
+	bool draft;                /* only to be looked at: what profile production refuses is let pass (config show, init) */
+	const char *const *also;   /* further addresses to listen on (--also); may be NULL */
+	unsigned nalso;
+	const char *key_file;      /* where CHAPKIT_API_KEY_FILE is looked for when nothing names it; NULL: /run/secrets/ml_api_keys. For tests */
 };
 
 /* Exit code 2 material: on failure returns NULL and err has file, line, key, what was wrong and the nearest known name. Warnings go
@@ -117,9 +147,11 @@ static inline uint32_t tg_started_slots(enum tg_protocol p)
 /* Does the command (or its environment) say where it is to listen, and how? */
 bool tg_model_says(const struct tg_model_conf *m, const char *word); /* "{port}" */
 void tg_config_free(struct tg_config *c);
-/* Where an option's value came from: "default", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
+/* Where an option's value came from: "default", "profile dev", "tollgate.toml:12", "environment INFERENCE_ADMIN_KEY", ".env:3 ..." ; table "" for profile.
  * Lives as long as c. NULL: no such option. */
 const char *tg_config_origin(const struct tg_config *c, const char *table, const char *name);
+/* The path of data/NAME: where it is, beside the configuration file before the working directory; else where it belongs: in the data/ that there is, in the same order. False: over `cap`. */
+bool tg_config_data_path(const struct tg_config *c, const char *name, char *out, size_t cap);
 /* Appends a copy. */
 bool tg_strlist_add(struct tg_strlist *l, struct tg_slice s);
 void tg_strlist_free(struct tg_strlist *l);
@@ -134,6 +166,14 @@ void tg_config_sample(FILE *out);
 bool tg_rate_parse(struct tg_slice s, struct tg_rate *out);
 #define TG_RATE_TEXT 24
 void tg_rate_text(struct tg_rate r, char out[TG_RATE_TEXT]); /* the same form, NUL-terminated */
+/* Which seed document prints this key, "000" to "004"; NULL: none. Whoever has read the document has the key. */
+const char *tg_demo_key(struct tg_slice key);
+/* An origin as it stands in `cors_origins`: "*", "null" or scheme://host[:port], written to out as browsers write it: lower case, without the scheme's own port.
+ * False with a reason, also for a path, a user name, a wildcard within. */
+#define TG_ORIGIN_MAX 256
+bool tg_origin_parse(struct tg_slice s, char out[TG_ORIGIN_MAX], struct tg_err *why);
+/* "file:FOLDER" or "s3://BUCKET[/PREFIX]". */
+bool tg_artifacts_ok(struct tg_slice s, struct tg_err *why);
 /* Parses http://host[:port][/base] or unix:/path. host is without brackets. False with a reason. */
 struct tg_url {
 	bool unix_socket;
@@ -142,10 +182,19 @@ struct tg_url {
 	struct tg_slice base;  /* "" or "/base" without trailing slash */
 };
 bool tg_url_parse(struct tg_slice s, struct tg_url *out, struct tg_err *err);
-/* One `listen` entry: "127.0.0.1:9001", "[::1]:9001", "localhost:9001", "unix:/path". Port 0: any free one. */
+/* One `listen` entry: "127.0.0.1:9001", "[::1]:9001", "localhost:9001", "unix:/path"; in front of an address and port "tls:" or "redirect:". Port 0: any free
+ * one. */
+enum tg_listen_kind { TG_LISTEN_PLAIN, TG_LISTEN_TLS, TG_LISTEN_REDIRECT };
 struct tg_listen {
+	enum tg_listen_kind kind;
 	bool unix_socket;
 	struct tg_slice host; /* an IP literal without brackets, or the socket's path; "localhost" is given as 127.0.0.1 */
 	uint16_t port;
 };
 bool tg_listen_parse(struct tg_slice s, struct tg_listen *out, struct tg_err *err);
+enum tg_listen_kind tg_listen_kind_of(struct tg_slice *spec); /* cuts "tls:" or "redirect:" off; checks nothing else */
+extern const char *const tg_listen_prefixes[]; /* "", "tls:", "redirect:" */
+/* The normal form of an address and port, with its prefix. False: it does not fit. */
+bool tg_listen_text(const struct tg_listen *l, char *out, size_t cap);
+/* The entries together, and with tls_cert and tls_key: none twice, nothing missing. */
+bool tg_listen_check(const struct tg_config *c, struct tg_err *err);

@@ -14,6 +14,13 @@ static const struct {
 #include "tables/options.def"
 };
 
+static const struct {
+	const char *name, *sentence;
+} settings[] = {
+#define SETTING(n, s) { n, s },
+#include "tables/options.def"
+};
+
 static const struct tg_option *option_at(unsigned i)
 {
 	return i < tg_noptions ? &tg_options[i] : i < tg_noptions + tg_nmodel_options ? &tg_model_options[i - tg_noptions] : NULL;
@@ -142,6 +149,27 @@ void tg_option_env_name(const char *table, const char *name, char out[TG_OPTION_
 			*p = (char)(*p - 32);
 }
 
+bool tg_option_alias_is(const char *alias, size_t n, const char *var, size_t k)
+{
+	return n == k && (n > 12 && memcmp(alias, "CREDIT_RISK_", 12) == 0 ? strncasecmp(alias, var, n) == 0 : memcmp(alias, var, n) == 0);
+}
+
+/* Document 004's settings, which share one prefix: what has it and is none of them is a slip. */
+static bool setting_known(const char *var, struct tg_err *why)
+{
+	size_t n = strlen(var);
+	if (n < 12 || strncasecmp(var, "CREDIT_RISK_", 12) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+		if (tg_option_alias_is(settings[i].name, strlen(settings[i].name), var, n)) {
+			if (settings[i].sentence[0])
+				tg_err_set(why, "%.80s is ignored: %s", var, settings[i].sentence);
+			return true;
+		}
+	tg_err_set(why, "%.80s is ignored: document 004 has no such setting", var);
+	return false;
+}
+
 bool tg_option_env_known(const char *var, struct tg_err *why)
 {
 	char name[TG_OPTION_ENV_MAX], best[TG_OPTION_ENV_MAX] = "";
@@ -155,7 +183,7 @@ bool tg_option_env_known(const char *var, struct tg_err *why)
 			return true;
 		for (const char *a = o->aliases; *a;) {
 			size_t n = strcspn(a, " ");
-			if (strlen(var) == n && memcmp(var, a, n) == 0)
+			if (tg_option_alias_is(a, n, var, strlen(var)))
 				return true;
 			a += n + (a[n] == ' ');
 		}
@@ -170,7 +198,7 @@ bool tg_option_env_known(const char *var, struct tg_err *why)
 		}
 	}
 	if (strncmp(var, "TOLLGATE_", 9) != 0)
-		return false;
+		return setting_known(var, why);
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
 		bool all = strcmp(later[i].name, "*") == 0;
 		tg_option_env_name(later[i].table, all ? "" : later[i].name, name);

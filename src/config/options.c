@@ -55,7 +55,7 @@ static bool is_list(enum tg_option_type t)
 
 static bool is_secret(enum tg_option_type t)
 {
-	return t == TG_OPT_SECRET || t == TG_OPT_KEYS;
+	return tg_opt_secret(t) || t == TG_OPT_KEYS;
 }
 
 static bool fail(struct tg_err *why, const char *text)
@@ -164,6 +164,21 @@ static bool check_env(struct tg_slice s, struct tg_err *why)
 	return (n && n < s.n && s.p[n] == '=') || fail(why, "must be NAME=value");
 }
 
+/* Method and header names (RFC 9110 section 5.6.2); "*" is one by the letter, and would mean something else to browsers with credentials than without. */
+static bool check_token(enum tg_option_type t, struct tg_slice s, struct tg_err *why)
+{
+	if (tg_slice_eq(s, TG_S("*")))
+		return fail(why, "there are no wildcards here: write the names");
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (t == TG_OPT_METHODS && !(c >= 'A' && c <= 'Z'))
+			return fail(why, "must be a method, in capital letters");
+		if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') && !memchr("!#$%&'*+-.^_`|~", c, 15))
+			return fail(why, "must be the name of a header");
+	}
+	return (s.n && s.n <= 128) || fail(why, "must be 1 to 128 characters");
+}
+
 /* One entry; may be replaced by its normal form, which then stands in buf. */
 static bool check_entry(enum tg_option_type t, struct tg_slice *s, char buf[256], struct tg_err *why)
 {
@@ -173,14 +188,22 @@ static bool check_entry(enum tg_option_type t, struct tg_slice *s, char buf[256]
 	case TG_OPT_LISTEN:
 		if (!tg_listen_parse(*s, &l, why))
 			return false;
-		if (!l.unix_socket && !tg_slice_starts(*s, TG_S("127.0.0.1:")) && tg_slice_eq(l.host, TG_S("127.0.0.1")))
-			*s = (struct tg_slice){ buf, (size_t)snprintf(buf, 256, "127.0.0.1:%u", l.port) };
+		if (!l.unix_socket && tg_slice_eq(l.host, TG_S("127.0.0.1")) && tg_listen_text(&l, buf, 256)) /* it may have been "localhost" */
+			*s = tg_slice_cstr(buf);
 		return true;
 	case TG_OPT_HOSTS:
 		if (!check_host(*s, buf, why))
 			return false;
 		*s = tg_slice_cstr(buf);
 		return true;
+	case TG_OPT_ORIGINS:
+		if (!tg_origin_parse(*s, buf, why))
+			return false;
+		*s = tg_slice_cstr(buf);
+		return true;
+	case TG_OPT_METHODS:
+	case TG_OPT_FIELDS:
+		return check_token(t, *s, why);
 	case TG_OPT_URLS:
 		return tg_url_parse(*s, &url, why);
 	case TG_OPT_NAMES:
@@ -301,6 +324,8 @@ static bool resolve_secret(struct tg_slice *s, const struct tg_option_env *env, 
 			tg_err_set(why, "%.200s: %s", path, inner.text);
 			return false;
 		}
+		if (env && env->read_file)
+			env->read_file(env->ctx, path);
 		*s = (struct tg_slice){ *owned, *nowned };
 		while (s->n && (s->p[s->n - 1] == '\n' || s->p[s->n - 1] == '\r'))
 			s->n--;
@@ -329,6 +354,10 @@ static bool set_secret(const struct tg_option *o, struct tg_secret *field, struc
 	bool ok = resolve_secret(&s, env, &owned, &n, why);
 	if (ok && s.n > o->max)
 		ok = fail(why, "is over 4096 bytes");
+	if (ok && s.n && s.n < o->min) {
+		tg_err_set(why, "has %zu bytes; at least %" PRIu64 " are needed", s.n, o->min);
+		ok = false;
+	}
 	if (ok && s.n)
 		ok = clean(o, s, why) && (!blank_ends(s) || fail(why, "begins or ends with a space"));
 	if (ok) {
@@ -349,7 +378,7 @@ static bool set_string(const struct tg_option *o, char **field, struct tg_slice 
 		tg_err_set(why, s.n ? "must be at most %" PRIu64 " bytes" : "must not be empty", o->max);
 		return false;
 	}
-	if (!clean(o, s, why) || (o->type == TG_OPT_NAME && !check_name(s, why)))
+	if (!clean(o, s, why) || (o->type == TG_OPT_NAME && !check_name(s, why)) || (o->type == TG_OPT_ARTIFACTS && !tg_artifacts_ok(s, why)))
 		return false;
 	char *copy = s.n ? tg_slice_dup(s) : NULL;
 	if (s.n && !copy)
@@ -362,6 +391,11 @@ static bool set_string(const struct tg_option *o, char **field, struct tg_slice 
 static bool set_word(const struct tg_option *o, void *field, struct tg_slice s, struct tg_err *why)
 {
 	const char *const *w = words(o->type);
+	/* Python's names for two of them, as document 004 writes them. */
+	if (o->type == TG_OPT_LEVEL && tg_slice_eq_nocase(s, TG_S("warning")))
+		s = TG_S("warn");
+	else if (o->type == TG_OPT_LEVEL && tg_slice_eq_nocase(s, TG_S("critical")))
+		s = TG_S("error");
 	for (unsigned i = 0; w[i]; i++)
 		if (tg_slice_eq_nocase(s, tg_slice_cstr(w[i]))) {
 			/* Each enumeration has a field of its own type. */
@@ -397,6 +431,7 @@ static bool set_from_string(const struct tg_option *o, void *field, struct tg_sl
 {
 	switch (o->type) {
 	case TG_OPT_SECRET:
+	case TG_OPT_HIDDEN:
 		return set_secret(o, field, s, env, why);
 	case TG_OPT_RATE:
 		return tg_rate_parse(s, field) || fail(why, "must be N/second, N/minute, N/hour, N/day (N from 1 to 16000000) or \"off\"");
@@ -444,8 +479,13 @@ bool tg_option_set_text(const struct tg_option *o, void *base, const char *text,
 		return list_from_text(o, field, text, why);
 	struct tg_slice s = tg_slice_cstr(text);
 	if (o->type == TG_OPT_BOOL) {
-		bool yes = tg_slice_eq_nocase(s, TG_S("true")) || tg_slice_eq(s, TG_S("1"));
-		if (!yes && !tg_slice_eq_nocase(s, TG_S("false")) && !tg_slice_eq(s, TG_S("0")))
+		static const char *const is[] = { "true", "1", "yes", "on" }, *const is_not[] = { "false", "0", "no", "off" };
+		bool yes = false, no = false;
+		for (unsigned i = 0; i < 4; i++) {
+			yes |= tg_slice_eq_nocase(s, tg_slice_cstr(is[i]));
+			no |= tg_slice_eq_nocase(s, tg_slice_cstr(is_not[i]));
+		}
+		if (!yes && !no)
 			return fail(why, "must be true or false");
 		*(bool *)field = yes;
 		return true;
@@ -470,9 +510,9 @@ void tg_option_free(const struct tg_option *o, void *base)
 	void *field = (char *)base + o->offset;
 	if (is_list(o->type))
 		tg_strlist_free(field);
-	else if (o->type == TG_OPT_SECRET)
+	else if (tg_opt_secret(o->type))
 		tg_secret_wipe(field);
-	else if (o->type == TG_OPT_STR || o->type == TG_OPT_NAME) {
+	else if (o->type == TG_OPT_STR || o->type == TG_OPT_NAME || o->type == TG_OPT_ARTIFACTS) {
 		free(*(char **)field);
 		*(char **)field = NULL;
 	}
@@ -542,6 +582,9 @@ void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf 
 		print_secret((struct tg_slice){ s->p, s->n }, out);
 		break;
 	}
+	case TG_OPT_HIDDEN:
+		tg_buf_cstr(out, ((const struct tg_secret *)field)->n ? "\"***\"" : "\"\"");
+		break;
 	case TG_OPT_RATE:
 		tg_rate_text(*(const struct tg_rate *)field, rate);
 		tg_buf_json(out, tg_slice_cstr(rate));
@@ -576,7 +619,8 @@ bool tg_option_equal(const struct tg_option *o, const void *a, const void *b)
 		return *(const uint32_t *)fa == *(const uint32_t *)fb;
 	case TG_OPT_U64:
 		return *(const uint64_t *)fa == *(const uint64_t *)fb;
-	case TG_OPT_SECRET: {
+	case TG_OPT_SECRET:
+	case TG_OPT_HIDDEN: {
 		const struct tg_secret *x = fa, *y = fb;
 		if (!x->n || !y->n) /* for tg_secret_equal nothing equals an empty secret */
 			return x->n == y->n;

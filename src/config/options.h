@@ -8,11 +8,17 @@
 #include <jansson.h>
 
 enum tg_option_type {
-	TG_OPT_BOOL, TG_OPT_U32, TG_OPT_U64, TG_OPT_STR, TG_OPT_NAME, TG_OPT_SECRET, TG_OPT_RATE,
-	TG_OPT_LEVEL, TG_OPT_PROFILE, TG_OPT_PROTOCOL, TG_OPT_AFFINITY,
+	TG_OPT_BOOL, TG_OPT_U32, TG_OPT_U64, TG_OPT_STR, TG_OPT_NAME, TG_OPT_SECRET, TG_OPT_HIDDEN, TG_OPT_RATE,
+	TG_OPT_LEVEL, TG_OPT_PROFILE, TG_OPT_PROTOCOL, TG_OPT_AFFINITY, TG_OPT_ARTIFACTS,
 	/* lists from here */
-	TG_OPT_LIST, TG_OPT_LISTEN, TG_OPT_HOSTS, TG_OPT_URLS, TG_OPT_NAMES, TG_OPT_KEYS, TG_OPT_ARGV, TG_OPT_ENVS,
+	TG_OPT_LIST, TG_OPT_LISTEN, TG_OPT_HOSTS, TG_OPT_URLS, TG_OPT_NAMES, TG_OPT_KEYS, TG_OPT_ARGV, TG_OPT_ENVS, TG_OPT_ORIGINS, TG_OPT_METHODS, TG_OPT_FIELDS,
 };
+
+/* SECRET: a key, shown by its first characters. HIDDEN: a password or what signs and digests: nothing of it is shown. */
+static inline bool tg_opt_secret(enum tg_option_type t)
+{
+	return t == TG_OPT_SECRET || t == TG_OPT_HIDDEN;
+}
 
 struct tg_option {
 	const char *table; /* "" top level, "model" */
@@ -28,10 +34,11 @@ struct tg_option {
 extern const struct tg_option tg_options[], tg_model_options[];
 extern const unsigned tg_noptions, tg_nmodel_options;
 
-/* "env:NAME" is looked up here; NULL: not set. */
+/* "env:NAME" is looked up here; NULL: not set. A "file:" secret that was read is told (may be NULL). */
 struct tg_option_env {
 	const char *(*lookup)(void *ctx, const char *name);
 	void *ctx;
+	void (*read_file)(void *ctx, const char *path);
 };
 
 /* Replace the value. On failure the old one stays and why says what was wrong, without the option's name and never with a secret. */
@@ -52,5 +59,7 @@ void tg_option_env_name(const char *table, const char *name, char out[TG_OPTION_
 /* Ends `err` with '; did you mean …?' or where the key belongs, when something is near. */
 void tg_option_suggest(const char *table, const char *name, struct tg_err *err);
 void tg_option_suggest_table(const char *table, struct tg_err *err);
-/* Whether a variable is an option's name. If not, and it looks like one, why says so (else why->text is ""). */
+/* Whether a variable has the name of an alias (n bytes): document 004's in any case, others exactly. */
+bool tg_option_alias_is(const char *alias, size_t n, const char *var, size_t k);
+/* Whether a variable is an option's name. If not, and it looks like one, or is not used yet, why says so (else why->text is ""). */
 bool tg_option_env_known(const char *var, struct tg_err *why);

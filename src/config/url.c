@@ -169,18 +169,18 @@ bool tg_url_parse(struct tg_slice s, struct tg_url *out, struct tg_err *err)
 
 bool tg_listen_parse(struct tg_slice s, struct tg_listen *out, struct tg_err *err)
 {
-	*out = (struct tg_listen){ 0 };
+	*out = (struct tg_listen){ .kind = tg_listen_kind_of(&s) };
 	if (tg_slice_starts(s, TG_S("unix:"))) {
+		if (out->kind != TG_LISTEN_PLAIN)
+			return fail(err, "tls: and redirect: need an ADDRESS:PORT, not a Unix socket");
 		out->unix_socket = true;
 		return socket_path((struct tg_slice){ s.p + 5, s.n - 5 }, &out->host, err);
 	}
-	if (tg_slice_starts(s, TG_S("tls:")) || tg_slice_starts(s, TG_S("redirect:")))
-		return fail(err, "TLS is not built yet");
 	bool has_port;
 	if (!authority(s, &out->host, &out->port, &has_port, err))
 		return false;
 	if (!has_port)
-		return fail(err, "must be ADDRESS:PORT, [IPV6]:PORT or unix:/PATH");
+		return fail(err, "must be ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, with tls: or redirect: in front if wanted");
 	if (tg_slice_eq_nocase(out->host, TG_S("localhost")))
 		out->host = TG_S("127.0.0.1");
 	else if (!is_ip(AF_INET, out->host) && !is_ip(AF_INET6, out->host))

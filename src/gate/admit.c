@@ -4,6 +4,7 @@
  */
 #include "base/hash.h"
 #include "gate/exchange.h"
+#include "gate/revoked.h"
 #include "pool/sessions.h"
 
 static enum tg_step no_worker(struct tg_exchange *x)
@@ -39,6 +40,9 @@ static void granted(struct tg_loop *l, void *arg)
 	x->trial = x->waiter.trial;
 	if (x->aborted) {
 		x->stage = TG_STAGE_SETTLE; /* the client left meanwhile: settle gives the slot back */
+	} else if (!tg_still_allowed(x)) {
+		tg_answer_problem(x, TG_E_unauthenticated, "revoked", "The key or user of this request was taken away.", NULL, NULL);
+		x->stage = TG_STAGE_SETTLE;
 	} else if (!x->worker) {
 		no_worker(x);
 		x->stage = TG_STAGE_SETTLE;

@@ -10,7 +10,7 @@ static struct tg_slice reason_phrase(uint16_t status)
 		uint16_t status;
 		const char *text;
 	} table[] = {
-		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
+		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 308, "Permanent Redirect" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 409, "Conflict" },
 		{ 413, "Content Too Large" }, { 414, "URI Too Long" }, { 415, "Unsupported Media Type" }, { 417, "Expectation Failed" },
 		{ 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" }, { 431, "Request Header Fields Too Large" },
@@ -54,15 +54,11 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 	}
 	tg_buf_lit(b, "\r\nX-Request-ID: ");
 	tg_buf_slice(b, tg_exchange_rid(x));
-	if (x->verdict.limit) {
-		tg_buf_lit(b, "\r\nX-RateLimit-Limit: ");
-		tg_buf_u64(b, x->verdict.limit);
-		tg_buf_lit(b, "\r\nX-RateLimit-Remaining: ");
-		tg_buf_u64(b, x->verdict.remaining);
-		tg_buf_lit(b, "\r\nX-RateLimit-Reset: ");
-		tg_buf_u64(b, x->verdict.reset_s);
-	}
 	tg_buf_lit(b, "\r\n");
+	if (x->nbuckets)
+		tg_limit_head(x, b);
+	if (x->cors)
+		tg_cors_lines(b, x->snap->config, (enum tg_cors)x->cors, x->cors_origin);
 	x->status = status;
 	x->head_sent = true;
 }
@@ -90,6 +86,7 @@ enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *type,
 		tg_buf_cstr(b, extra);
 	tg_answer_end_head(x);
 	bool head_only = x->head_request || status == 204;
+	tg_limit_end(x, body.n);
 	struct iovec v[2] = { { b->p, b->len }, { (void *)(uintptr_t)body.p, head_only ? 0 : body.n } };
 	if (!b->failed && tg_conn_send(tg_session_conn(x->session), v, v[1].iov_len ? 2 : 1))
 		x->bytes_out += v[1].iov_len;

@@ -18,9 +18,6 @@ static void allow_line(uint32_t mask, char *out, size_t cap)
 static enum tg_step unmatched(struct tg_exchange *x)
 {
 	char allow[96];
-	/* A browser asks before it sends. No CORS answer yet, so it will not send; asking needs no key and tells nothing. */
-	if (x->preflight)
-		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
 	if (!x->path_known)
 		return tg_answer_problem(x, TG_E_not_found, "not_found", "There is nothing here.", NULL, NULL);
 	allow_line(x->allow, allow, sizeof allow);
@@ -42,7 +39,13 @@ enum tg_step tg_stage_authorize(struct tg_exchange *x)
 				x->event = "auth.invalid_key";
 				return tg_answer_problem(x, TG_E_unauthenticated, "forbidden", tg_family_text(x->family)->invalid, NULL, NULL);
 			}
-			return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission for that.", NULL, NULL);
+			enum tg_step s = tg_stage_limit(x); /* whatever passed authentication counts */
+			if (s != TG_NEXT)
+				return s;
+			char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
+			tg_perms_text(r->perms, " or ", names);
+			snprintf(text, sizeof text, "Insufficient permissions: this needs %s.", names);
+			return tg_answer_problem(x, TG_E_forbidden, "forbidden", text, NULL, NULL);
 		}
 	}
 	if (r->state == TG_ROUTE_NOWHERE)

@@ -7,9 +7,12 @@
  */
 #include "gate/control.h"
 #include "base/clock.h"
+#include "gate/job.h"
 #include "gate/match_table.h"
 #include "gate/watch.h"
+#include "policy/token.h"
 #include "pool/resolve.h"
+#include "store/first_user.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,9 +30,11 @@ struct control {
 	struct tg_gate gate;
 	const struct tg_control_conf *conf;
 	struct tg_shared_config *shared;
+	struct tg_tickets *tickets; /* NULL: until a certificate is loaded */
 	uv_signal_t term, intr, hup;
 	uv_timer_t look, deadline;
-	uv_work_t first_work;
+	uv_work_t first_work, store_work;
+	bool polling;            /* the store is being looked at, on the job pool */
 	struct tg_watch watch;
 	bool all_ready;          /* said that all started workers are */
 	uv_thread_t *threads;
@@ -73,18 +78,66 @@ static void warn_about(const struct tg_snapshot *s)
 			say("warning: ", rows[i].text);
 			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
 		}
+	if (!s->config->require_auth) {
+		static const char open[] = "AUTHENTICATION IS OFF: whoever reaches a loopback listener may use inference, training, configs and artifacts without a key ([auth] require_auth)";
+		static const char shut[] = "[auth] require_auth = false has no effect while trusted_proxies is set: a proxy's callers are not on this machine";
+		const char *text = s->policy.trusted.n ? shut : open;
+		say("warning: ", text);
+		tg_log(TG_LOG_F_WARN, "auth.off", "s:what", text, NULL);
+	}
 	if (!s->policy.require_auth_for_external) {
 		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
 		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
 	}
 }
 
+static void warn_line(void *ctx, const char *line)
+{
+	(void)ctx;
+	say("warning: ", line);
+}
+
+static void warn_tls(void *ctx, const char *line)
+{
+	warn_line(ctx, line);
+	tg_log(TG_LOG_F_WARN, "tls.warning", "s:what", line, NULL);
+}
+
+/* The certificate that `shared` names; where it names none, the one in force: its listeners stay until a restart. */
+static bool load_tls(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+{
+	if (!shared->config->tls_cert) {
+		if (c->shared != shared && c->shared->tls)
+			warn_tls(NULL, "[server] tls_cert is gone: tls: addresses keep the certificate they have until a restart");
+		shared->tls = c->shared != shared ? tg_tls_get(c->shared->tls) : NULL;
+		return true;
+	}
+	tg_err_set(err, "out of memory");
+	if (!c->tickets && !(c->tickets = tg_tickets_new()))
+		return false;
+	shared->tls = tg_tls_load(shared->config, c->gate.nloops, c->tickets, err, warn_tls, NULL);
+	if (shared->tls)
+		tg_log(TG_LOG_F_INFO, "tls.loaded", "s:file", shared->config->tls_cert, "t:certificate", tg_tls_about(shared->tls), NULL);
+	return shared->tls != NULL;
+}
+
+static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+{
+	uint64_t generation = 0;
+	struct tg_identity *who = c->gate.store ? tg_store_identity(c->gate.store, &generation) : NULL;
+	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, who, generation, c->gate.snapshot, c->gate.nloops, err);
+	tg_identity_put(who);
+	return s;
+}
+
 static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
-	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, c->gate.snapshot, c->gate.nloops, err);
+	struct tg_snapshot *s = snapshot_of(c, shared, err);
 	if (!s)
 		return false;
-	warn_about(s);
+	/* A key that was made in the database is no news about the rest. */
+	if (s->generation == c->gate.snapshot->generation || s->held != c->gate.snapshot->held)
+		warn_about(s);
 	tg_gate_publish(&c->gate, s);
 	tg_watch_models(&c->watch);
 	tg_watch_look(&c->watch); /* names of new workers */
@@ -106,8 +159,10 @@ static bool read_keyfile(struct control *c, struct tg_keyfile *into, bool *usabl
 	}
 	switch (tg_keyfile_load(into, c->shared->config->api_keys_file, err)) {
 	case TG_KEYFILE_OK:
-		*usable = true;
-		return true;
+		*usable = c->shared->config->profile != TG_PROFILE_PRODUCTION || !tg_keyfile_has_demo(into, c->shared->config->api_keys_file, err);
+		if (!*usable)
+			tg_keyfile_free(into);
+		return *usable;
 	case TG_KEYFILE_MISSING:
 		*usable = false;
 		return true;
@@ -129,10 +184,48 @@ static void take_keyfile(struct control *c, struct tg_keyfile *f, bool usable)
 		tg_log(TG_LOG_F_ERROR, "keys.not_loaded", "s:why", err.text, NULL);
 }
 
+/* ---- the database ---- */
+
+static void take_identity(struct control *c)
+{
+	struct tg_err err;
+	if (!c->gate.store || c->stopping || tg_store_generation(c->gate.store) == c->gate.snapshot->generation)
+		return;
+	if (!publish(c, c->shared, &err))
+		tg_log(TG_LOG_F_ERROR, "store.not_published", "s:why", err.text, NULL); /* the next look tries again */
+}
+
+static void poll_store(uv_work_t *w)
+{
+	struct control *c = w->data;
+	tg_store_poll(c->gate.store);
+}
+
+static void store_polled(uv_work_t *w, int status)
+{
+	(void)status;
+	struct control *c = w->data;
+	c->polling = false;
+	take_identity(c);
+}
+
+/* What the command line or another gate changed, and whether it is there at all. */
+static void look_at_store(struct control *c)
+{
+	if (!c->gate.store || c->polling || c->stopping)
+		return;
+	c->polling = true;
+	c->store_work.data = c;
+	uv_queue_work(&c->gate.control, &c->store_work, poll_store, store_polled);
+}
+
 static void on_look(uv_timer_t *t)
 {
 	struct control *c = t->data;
 	struct stat st;
+	look_at_store(c);
+	if (c->tickets)
+		tg_tickets_turn(c->tickets, tg_mono_us() / 1000000);
 	if (!c->shared->config->api_keys_file[0])
 		return;
 	bool there = stat(c->shared->config->api_keys_file, &st) == 0;
@@ -187,12 +280,6 @@ static void set_log(const struct tg_config *cfg)
 	set_workers_log(cfg);
 }
 
-static void warn_line(void *ctx, const char *line)
-{
-	(void)ctx;
-	say("warning: ", line);
-}
-
 static void on_hup(uv_signal_t *s, int signum)
 {
 	(void)signum;
@@ -211,13 +298,13 @@ static void on_hup(uv_signal_t *s, int signum)
 		source.reload = true;
 		fresh = tg_config_load(&source, &err, warn_line, NULL);
 	}
-	if (fresh && !tg_supervise_check(fresh, &err)) {
+	if (fresh && (!tg_supervise_check(fresh, &err) || !tg_keyfile_vet(fresh, &err, warn_line, NULL))) {
 		tg_config_free(fresh);
 		fresh = NULL;
 	}
 	struct tg_shared_config *shared = fresh ? tg_shared_config_new(fresh) : NULL;
 	char names[512];
-	if (shared && publish(c, shared, &err)) {
+	if (shared && load_tls(c, shared, &err) && publish(c, shared, &err)) {
 		if (tg_config_needs_restart(c->shared->config, shared->config, names, sizeof names))
 			tg_log(TG_LOG_F_WARN, "config.needs_restart", "s:options", names, NULL);
 		set_log(shared->config);
@@ -233,6 +320,7 @@ static void on_hup(uv_signal_t *s, int signum)
 		say("the configuration stays as it was: ", err.text);
 		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS_FAILED);
 	}
+	atomic_fetch_add(&c->gate.reloads, 1);
 	tg_notify("READY=1");
 }
 
@@ -340,6 +428,9 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_wake(uv_async_t *a)
 {
 	struct control *c = a->data;
+	if (atomic_exchange(&c->gate.reload_wanted, false))
+		on_hup(&c->hup, SIGHUP);
+	take_identity(c);
 	tg_watch_look(&c->watch);
 	tg_watch_retry(&c->watch);
 	if (c->open && atomic_load(&c->gate.loops_ended) == c->gate.nloops)
@@ -366,6 +457,29 @@ static unsigned connections_allowed(void)
 	return r.rlim_cur > 128 ? (unsigned)(r.rlim_cur - 64) / 2 : 32;
 }
 
+static void take_kind(struct tg_gate *g, const struct tg_listen_addr *a)
+{
+	if (a->kind == TG_LISTEN_TLS && !g->tls_port)
+		g->tls_port = a->port;
+}
+
+/* Those of the configuration have been checked; --also and --listen may have brought others. */
+static bool kinds_agree(const struct control *c, struct tg_err *err)
+{
+	const struct tg_gate *g = &c->gate;
+	for (unsigned i = 0; i < g->naddrs; i++) {
+		if (g->addrs[i].kind == TG_LISTEN_TLS && !c->shared->tls) {
+			tg_err_set(err, "cannot listen on %s: [server] tls_cert and tls_key are not set", g->addrs[i].text);
+			return false;
+		}
+		if (g->addrs[i].kind == TG_LISTEN_REDIRECT && !g->tls_port) {
+			tg_err_set(err, "cannot listen on %s: there is no tls: address to send callers to", g->addrs[i].text);
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool bind_all(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
@@ -380,7 +494,7 @@ static bool bind_all(struct control *c, struct tg_err *err)
 		const char *spec = optional ? c->conf->also[i - l->n] : l->v[i];
 		enum tg_bind_result r = tg_listen_bind(&g->addrs[g->naddrs], spec, g->nloops, err);
 		if (r == TG_BIND_OK)
-			g->naddrs++;
+			take_kind(g, &g->addrs[g->naddrs++]);
 		else if (optional && r == TG_BIND_TAKEN)
 			fprintf(stderr, "tollgate: skipping %s: it is taken\n", spec);
 		else
@@ -388,7 +502,7 @@ static bool bind_all(struct control *c, struct tg_err *err)
 	}
 	if (!g->naddrs)
 		tg_err_set(err, "[server] listen is empty: nothing to listen on");
-	return g->naddrs > 0;
+	return g->naddrs > 0 && kinds_agree(c, err);
 }
 
 static void no_work(uv_work_t *w)
@@ -431,6 +545,25 @@ static void worker_changed(void *ctx, const struct tg_worker *w, const struct tg
 		c->conf->worker_changed(&c->gate, c->conf->ctx, w, end);
 }
 
+/* Who logs in: the database, the secret of tokens, and the first user where INFERNO_ADMIN_PASSWORD asks for one. */
+static bool open_store(struct control *c, struct tg_err *err)
+{
+	struct tg_gate *g = &c->gate;
+	const struct tg_config *cfg = c->shared->config;
+	struct tg_err note = { "" };
+	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, warn_line, NULL, err);
+	if (!g->store)
+		return false;
+	if (!tg_store_generation(g->store))
+		return true; /* no folder to write to: nobody logs in here */
+	g->token_key = calloc(1, sizeof *g->token_key);
+	if (!g->token_key || !tg_token_key_load(g->token_key, cfg, &note, err))
+		return false;
+	if (note.text[0])
+		warn_line(NULL, note.text);
+	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, warn_line, NULL, err);
+}
+
 /* Everything but the loops: nothing is listened on yet. */
 static bool prepare(struct control *c, struct tg_err *err)
 {
@@ -442,6 +575,11 @@ static bool prepare(struct control *c, struct tg_err *err)
 		g->nloops = n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
 	}
 	g->start_wall_us = tg_wall_us();
+	g->source = c->conf->source;
+	uv_mutex_init(&g->settings_lock);
+	tg_jobs_init(&g->jobs);
+	if (cfg->store_url[0] && !open_store(c, err))
+		return false;
 	g->max_connections = connections_allowed();
 	bool usable;
 	if (!read_keyfile(c, &c->keyfile, &usable, err)) {
@@ -453,9 +591,12 @@ static bool prepare(struct control *c, struct tg_err *err)
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
 	if (!c->seen_any && cfg->api_keys_file[0])
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
-	if (!tg_supervise_check(cfg, err))
+	if (!tg_supervise_check(cfg, err) || !load_tls(c, c->shared, err))
 		return false;
-	g->limiter = tg_limiter_new(65536);
+	g->limiter = tg_limiter_new(TG_LIMIT_CELLS);
+	g->strangers = tg_limiter_new(TG_LIMIT_CELLS);
+	g->guess = tg_guess_new();
+	g->hasher = tg_hasher_new();
 	g->quarantine = tg_quarantine_new();
 	g->loops = calloc(g->nloops, sizeof *g->loops);
 	g->states = calloc(g->nloops, sizeof *g->states);
@@ -467,9 +608,11 @@ static bool prepare(struct control *c, struct tg_err *err)
 		return false; /* a taken port is no reason to start workers first */
 	tg_err_set(err, "out of memory");
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
-	if (!g->limiter || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
+	if (!g->limiter || !g->strangers || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
-	g->snapshot = tg_snapshot_new(c->shared, c->keyfile_usable ? &c->keyfile : NULL, NULL, g->nloops, err);
+	g->snapshot = snapshot_of(c, c->shared, err);
+	if (g->snapshot)
+		atomic_store(&g->adopted, g->snapshot->generation);
 	return g->snapshot && tg_watch_init(&c->watch, g, &sc);
 }
 
@@ -538,10 +681,20 @@ static void cleanup(struct control *c)
 		if (g->shards[i])
 			tg_metrics_shard_free(g->shards[i]);
 	tg_limiter_free(g->limiter);
+	tg_limiter_free(g->strangers);
+	tg_guess_free(g->guess);
+	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
+	uv_mutex_destroy(&g->settings_lock);
+	tg_jobs_free(&g->jobs);
+	tg_store_close(g->store);
+	if (g->token_key)
+		tg_token_key_wipe(g->token_key);
+	free(g->token_key);
 	if (c->keyfile_usable)
 		tg_keyfile_free(&c->keyfile);
 	tg_shared_config_put(c->shared);
+	tg_tickets_put(c->tickets);
 	free(g->addrs);
 	free(g->shards);
 	free(g->states);

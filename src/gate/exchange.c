@@ -45,6 +45,8 @@ void tg_exchange_free(struct tg_exchange *x)
 {
 	struct tg_gate_loop *gl = x->gl;
 	tg_timer_cancel(&gl->loop->wheel, &x->timer);
+	if (x->parked)
+		x->parked->left(x->parked);
 	tg_forward_let_go(x);
 	tg_exchange_drop_head(x);
 	free_intake(x);

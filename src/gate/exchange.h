@@ -5,6 +5,9 @@
  */
 #include "base/clock.h"
 #include "gate/gate.h"
+#include "gate/parking.h"
+#include "http/cors.h"
+#include "policy/token.h"
 #include "pool/health.h"
 #include "pool/upstream.h"
 
@@ -17,6 +20,24 @@ struct tg_forward {
 	const char *path;              /* at the worker */
 	bool strict_type;              /* Content-Type must be application/json */
 	bool translates;               /* both bodies are rewritten (infer, inference) */
+	bool embeds;                   /* the answer has no tokens of its own */
+};
+
+/* One limit that was asked for this request, as it stood then: what the answer's head tells. */
+enum tg_bucket_kind { TG_BUCKET_CLASS, TG_BUCKET_ADDRESS, TG_BUCKET_KEY, TG_BUCKET_TOKENS, TG_BUCKET_IN_FLIGHT, TG_BUCKET_COUNT };
+struct tg_bucket {
+	uint64_t end_ms;               /* of its window, on the monotonic clock */
+	uint32_t limit, remaining, period_s;
+	uint8_t kind;                  /* enum tg_bucket_kind */
+	bool refused;                  /* it is why the answer is 429 */
+};
+
+/* Tokens of the key's minute that this request holds. */
+struct tg_reservation {
+	uint32_t limit;                /* a minute; 0: none applies */
+	uint32_t reserved;             /* 0: nothing (any more) */
+	uint32_t prompt;               /* the part of it that was reckoned for the prompt */
+	uint64_t window;               /* policy/limit.h */
 };
 
 /* The body on its way in; exists only while it is incomplete. */
@@ -41,7 +62,10 @@ struct tg_exchange {
 	uint8_t stage, method, minor, family;
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
+	bool was_ours;                 /* what it presented is a key or token of ours that has ended */
 	bool received, chunk_out, preflight;
+	uint8_t cors;                  /* enum tg_cors: what its answer says to a browser */
+	const char *cors_origin;       /* for TG_CORS_LISTED; the snapshot's */
 	bool stream, cut_usage, head_sent, head_pending, aborted, partial, sent_upstream, closes, done;
 	bool judged, failed_it;        /* what came of it is known to the worker's health; it failed by the worker's fault */
 	uint8_t sends, retries;        /* times it may have reached a worker; times it was tried again */
@@ -51,7 +75,13 @@ struct tg_exchange {
 	uint8_t rid_len;
 	char *rid_long;                /* owned: the caller's own id */
 	char presented_prefix[TG_KEY_PREFIX_MAX + 1];
-	struct tg_verdict verdict;     /* of the limit; limit 0: none applies */
+	uint64_t delayed;              /* policy/guess.h: whose place it holds while its refusal is delayed; 0: none */
+	void (*delayed_answer)(struct tg_exchange *x); /* gives it */
+	/* limits */
+	struct tg_bucket bucket[TG_BUCKET_COUNT];
+	uint8_t nbuckets;              /* 0: none applies */
+	struct tg_limit_cell *held;    /* it is one of the key's requests in flight */
+	struct tg_reservation tokens;
 	/* body */
 	struct tg_slice body;          /* complete; valid while head is */
 	char *body_owned;              /* where it lies when it is ours */
@@ -75,10 +105,14 @@ struct tg_exchange {
 	struct iovec up_body[9];       /* a large body's pieces */
 	uint8_t up_nbody;
 	char *edits;                   /* owned: inserted text the pieces point to */
-	struct tg_timer timer;         /* queue wait, then the total clock */
+	struct tg_timer timer;         /* a delayed refusal; queue wait, then the total clock */
 	struct tg_sse *sse;
 	struct tg_usage_scan *usage_scan;
 	struct tg_buf collected;       /* an answer that must be whole before it is translated */
+	struct tg_parking *parked;     /* what it waits for off this loop; told when it leaves */
+	/* of a login's token (source TG_SRC_USER): when it was issued, its id; to be compared again if users or ended tokens change meanwhile */
+	int64_t token_from, token_ends;
+	char token_id[TG_TOKEN_JTI_MAX + 1];
 	/* record */
 	uint64_t wall_us, start_us, sent_us, answer_us, first_us, end_us, mark_us, overhead_us, bytes_in, bytes_out;
 	struct tg_usage usage;
@@ -109,6 +143,21 @@ enum tg_step tg_stage_relay(struct tg_exchange *x);
 enum tg_step tg_stage_settle(struct tg_exchange *x);
 enum tg_step tg_stage_record(struct tg_exchange *x);
 
+/* ---- limit.c ---- */
+/* Takes what the route's class and the key allow. False: one of them refuses (the last in x->bucket, or the only one that counts what is in flight), and nothing stays taken but by x->held. */
+bool tg_limit_take(struct tg_exchange *x);
+/* The body is known: reserves its tokens where the key has a bound for them. `scan`: what was found in it. NEXT, or ANSWERED (429). */
+enum tg_step tg_limit_tokens(struct tg_exchange *x, const struct tg_json_scan *scan);
+/* The request's end, as soon as it is known: before its last bytes leave, so that whoever reads them finds the limits as they are. about_to_send: body bytes of those. */
+void tg_limit_finish(struct tg_exchange *x, uint64_t about_to_send);
+static inline void tg_limit_end(struct tg_exchange *x, uint64_t about_to_send)
+{
+	if (x->held || x->tokens.reserved)
+		tg_limit_finish(x, about_to_send);
+}
+/* ---- limit_head.c ---- */
+void tg_limit_head(const struct tg_exchange *x, struct tg_buf *b); /* the lines of x->bucket, for the answer's head */
+
 /* ---- receive.c, fed by the session ---- */
 /* Body bytes that arrived (moved within p if chunked). *used: how many belong to this body. False: answered (framing fault, too large). True: look at
  * x->received: set once the body is whole. */
@@ -117,8 +166,16 @@ bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used);
 size_t tg_receive_room(struct tg_exchange *x, char **p);
 void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received there */
 
+bool tg_receive_is_json(const struct tg_head *h); /* Content-Type: application/json, with or without parameters */
 enum tg_step tg_receive_timeout(struct tg_exchange *x);
-enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT }; /* places in x->want */
+enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT, /* places in x->want */
+       TG_WANT_MAX_TOKENS = TG_WANT_COUNT, TG_WANT_MAX_COMPLETION, TG_WANT_N, TG_WANT_BEST_OF, TG_WANT_ALL }; /* and in the scan, where tokens are limited */
+
+/* ---- guess.c: answers to failed credentials ---- */
+/* Answers by `refuse` (which writes an answer and nothing else), now or when the verdict's delay is over (WAIT), or by 429. For whoever counted a failure by policy/guess.h; takes the verdict's place over. */
+enum tg_step tg_guess_answer(struct tg_exchange *x, struct tg_guess_verdict v, void (*refuse)(struct tg_exchange *x));
+void tg_guess_release(struct tg_exchange *x);         /* if it waits: answers now; may free x */
+void tg_guess_settle(struct tg_exchange *x);          /* its place (x->delayed) goes back */
 
 /* ---- forward.c: towards the worker ---- */
 enum tg_step tg_forward_start(struct tg_exchange *x); /* dispatch of a forwarding route */
@@ -162,10 +219,15 @@ enum tg_step tg_answer_problem(struct tg_exchange *x, enum tg_error e, const cha
 enum tg_step tg_answer_refusal(struct tg_exchange *x, enum tg_refusal r);
 void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const char *detail, const char *param, struct tg_problem *p);
 
+/* ---- redirect.c ---- */
+void tg_redirect_answer(struct tg_exchange *x);       /* the whole answer of a redirect: listener */
+
 /* ---- session.c ---- */
 void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer);
 struct tg_conn *tg_session_conn(struct tg_session *s);
 const struct tg_addr *tg_session_peer(const struct tg_session *s);
+bool tg_session_on_loopback(const struct tg_session *s); /* it came in at a listener of a loopback address */
+const char *tg_session_tls(const struct tg_session *s); /* "TLSv1.3"; NULL: plain */
 bool tg_session_self(struct tg_session *s, struct tg_addr *self); /* the connection's own local address */
 /* The bytes that lie behind the head, and how many of them the exchange has taken. */
 struct tg_slice tg_session_avail(struct tg_session *s, char **p);
@@ -176,3 +238,4 @@ void tg_session_answered(struct tg_session *s);        /* its exchange is record
 void tg_session_cut(struct tg_session *s);             /* drain deadline */
 void tg_session_drain(struct tg_session *s);
 struct tg_session *tg_session_next(struct tg_session *s);
+struct tg_exchange *tg_session_exchange(struct tg_session *s); /* NULL: none is under way */

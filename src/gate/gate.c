@@ -4,6 +4,7 @@
  */
 #include "gate/gate.h"
 #include "gate/exchange.h"
+#include "gate/revoked.h"
 #include <stdlib.h>
 #include <time.h>
 
@@ -15,6 +16,8 @@ bool tg_gate_loop_init(struct tg_gate *g, unsigned index, struct tg_err *err)
 	*gl = (struct tg_gate_loop){ .gate = g, .loop = &g->loops[index], .snap = g->snapshot };
 	tg_err_set(err, "out of memory");
 	if (!tg_loop_init(gl->loop, index) || !tg_digester_init(&gl->digester))
+		return false;
+	if (g->token_key && !(gl->tokens = tg_token_verifier_new(g->token_key)))
 		return false;
 	gl->loop->user = gl;
 	tg_rng_seed(&gl->rng);
@@ -44,6 +47,7 @@ void tg_gate_loop_free(struct tg_gate_loop *gl)
 		free(x);
 	}
 	tg_digester_free(&gl->digester);
+	tg_token_verifier_free(gl->tokens);
 	free(gl->listeners);
 	tg_loop_free(gl->loop);
 }
@@ -77,17 +81,28 @@ struct publish {
 	struct tg_snapshot *snap;
 };
 
+/* The last loop to take a snapshot makes its generation everybody's. Loops take snapshots in order, so generations come in order too. */
+static void adopt(struct tg_gate *g, struct tg_snapshot *s)
+{
+	if (atomic_fetch_add(&s->adopted, 1) + 1 == s->nloops)
+		atomic_store(&g->adopted, s->generation);
+}
+
 static void swap(struct tg_loop *l, void *arg)
 {
 	struct publish *p = arg;
 	struct tg_gate_loop *gl = l->user;
 	struct tg_snapshot *old = gl->snap;
 	gl->snap = p->snap;
+	adopt(gl->gate, gl->snap);
 	for (unsigned i = 0; i < old->models.n; i++)
 		for (unsigned k = 0; k < old->models.v[i].nworkers; k++)
 			if (!tg_models_have_worker(&gl->snap->models, old->models.v[i].workers[k]))
 				tg_upstream_drop_idle(l, old->models.v[i].workers[k]);
-	if (!old->in_flight[l->index])
+	bool idle = !old->in_flight[l->index]; /* else its last request drops it, which may be now */
+	if (old->policy.identity != gl->snap->policy.identity)
+		tg_revoked_end(gl); /* `old` may be gone afterwards, where it was not idle */
+	if (idle)
 		tg_snapshot_put(old);
 	free(p);
 }
@@ -101,6 +116,7 @@ void tg_gate_publish(struct tg_gate *g, struct tg_snapshot *s)
 		p->snap = s;
 		if (!tg_loop_post(&g->loops[i], &p->msg, swap, p)) {
 			free(p); /* that loop has been drained: its count is not needed */
+			adopt(g, s);
 			tg_snapshot_put(s);
 		}
 	}

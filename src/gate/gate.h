@@ -8,16 +8,24 @@
 #include "gate/snapshot.h"
 #include "net/listener.h"
 #include "pool/quarantine.h"
+#include "policy/guess.h"
 #include "policy/limit.h"
+#include "policy/password.h"
+#include "store/store.h"
 
 struct tg_gate {
 	unsigned nloops;
 	struct tg_loop *loops;
 	struct tg_gate_loop *states;
 	struct tg_metrics_shard **shards; /* one a loop, and the last for the control thread */
-	struct tg_limiter *limiter;
+	struct tg_limiter *limiter;    /* what keys took */
+	struct tg_limiter *strangers;  /* what addresses took: a flood of them fills this table and no key's */
+	_Atomic uint64_t wall_less_mono_ms; /* for Reset: gate/limit.c */
+	struct tg_guess *guess;        /* who presents unknown credentials */
+	struct tg_hasher *hasher;      /* passwords, on the job pool */
 	struct tg_listen_addr *addrs;
 	unsigned naddrs;
+	uint16_t tls_port;             /* of the first tls: address: where redirect: ones send callers */
 	uint64_t start_wall_us;
 	_Atomic bool ready, draining;
 	_Atomic int connections;       /* of clients */
@@ -26,6 +34,18 @@ struct tg_gate {
 	struct tg_quarantine *quarantine; /* requests that end workers */
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
+	struct tg_store *store;        /* NULL: no database (tollgate run) */
+	struct tg_token_key *token_key; /* NULL: nobody logs in here */
+	_Atomic uint64_t adopted;      /* the store's generation that every loop judges by */
+	const struct tg_config_source *source; /* what a reload reads; NULL: there is nothing to reload */
+	uv_mutex_t settings_lock;      /* one change of data/settings.json at a time */
+	_Atomic bool reload_wanted;    /* as by SIGHUP; then wake */
+	_Atomic uint64_t reloads;      /* tried so far */
+	struct tg_jobs {
+		uv_mutex_t lock;
+		unsigned running, all;
+		struct tg_job *first, **last; /* in line */
+	} jobs;                        /* of exchanges, on the job pool: gate/job.h */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };
@@ -37,6 +57,7 @@ struct tg_gate_loop {
 	struct tg_loop *loop;
 	struct tg_snapshot *snap;      /* what new requests are judged by */
 	struct tg_digester digester;
+	struct tg_token_verifier *tokens; /* NULL: nobody logs in here */
 	struct tg_rng rng;
 	struct tg_log_batch log;
 	uv_timer_t log_timer;

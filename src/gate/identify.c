@@ -20,7 +20,7 @@ static bool id_is_safe(struct tg_exchange *x, struct tg_slice s)
 		if (tg_slice_starts(s, tg_slice_cstr(secret_like[i])))
 			return false;
 	uint8_t digest[32];
-	return tg_digest(&x->gl->digester, s, digest) && !tg_keyset_find(x->snap->policy.keys, digest);
+	return tg_digest(&x->gl->digester, s, digest) && !tg_policy_key(&x->snap->policy, digest);
 }
 
 static void take_request_id(struct tg_exchange *x)
@@ -78,6 +78,8 @@ enum tg_step tg_stage_identify(struct tg_exchange *x)
 	x->head_request = h->method == TG_HEAD;
 	x->preflight = h->method == TG_OPTIONS && h->first[TG_H_ORIGIN] >= 0 && h->first[TG_H_ACCESS_CONTROL_REQUEST_METHOD] >= 0;
 	x->body_left = h->chunked || h->content_length > 0;
+	if (x->snap->config->cors_origins.n)
+		x->cors = (uint8_t)tg_cors_judge(x->snap->config, h, &x->cors_origin);
 	take_request_id(x);
 	if (x->snap->policy.trusted.n)
 		take_client(x);

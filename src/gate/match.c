@@ -36,7 +36,7 @@ static void keep_path_for_log(struct tg_exchange *x)
 			end++;
 		struct tg_slice segment = { plain, decoded((struct tg_slice){ path.p + i + 1, end - i - 1 }, plain, sizeof plain) };
 		uint8_t digest[32];
-		if (segment.n && tg_digest(&x->gl->digester, segment, digest) && tg_keyset_find(x->snap->policy.keys, digest)) {
+		if (segment.n && tg_digest(&x->gl->digester, segment, digest) && tg_policy_key(&x->snap->policy, digest)) {
 			memcpy(x->path_text, "/***", 4);
 			x->path_len = 4;
 			return;

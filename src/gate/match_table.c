@@ -1,5 +1,5 @@
 /*
- * Matching. Three kinds of rows: exact paths, found by one hash; "{x}" rows, which take one segment; rows ending in a star, which take a tree
+ * Matching. Three kinds of rows: exact paths, found by one hash; "{x}" rows, which take one segment in its place; rows ending in a star, which take a tree
  * and are tried longest first. A path may have rows of all three kinds, and the first that has the method wins: POST /models/info is answered by the row for
  * writes under /models, so that a write is refused by its own permission before anyone learns that the path exists.
  *
@@ -16,7 +16,8 @@
 #define METHODS (TG_METHOD_OTHER + 1)
 
 struct entry {
-	struct tg_slice key; /* exact: the path; pattern and tree: up to and with the last slash */
+	struct tg_slice key;  /* exact: the path; pattern: up to its "{x}"; tree: up to and with the last slash */
+	struct tg_slice tail; /* pattern: behind its "{x}": "" or "/rotate" */
 	const struct tg_route *by[METHODS], *any;
 };
 struct list {
@@ -42,17 +43,17 @@ static _Noreturn void bad_table(const struct tg_route *r, const char *why)
 	abort();
 }
 
-static void add(struct list *l, struct tg_slice key, const struct tg_route *r)
+static void add(struct list *l, struct tg_slice key, struct tg_slice tail, const struct tg_route *r)
 {
 	struct entry *e = NULL;
 	for (unsigned i = 0; i < l->n && !e; i++)
-		if (tg_slice_eq(l->v[i].key, key))
+		if (tg_slice_eq(l->v[i].key, key) && tg_slice_eq(l->v[i].tail, tail))
 			e = &l->v[i];
 	if (!e) {
 		if (l->n == PATHS_MAX)
 			bad_table(r, "too many paths");
 		e = &l->v[l->n++];
-		*e = (struct entry){ .key = key };
+		*e = (struct entry){ .key = key, .tail = tail };
 	}
 	const struct tg_route **place = r->method == TG_METHOD_ANY ? &e->any : &e->by[r->method];
 	if (*place)
@@ -73,16 +74,19 @@ void tg_route_init(void)
 	memset(slots, 0, sizeof slots);
 	for (unsigned i = 0; i < tg_nroutes; i++) {
 		const struct tg_route *r = &tg_routes[i];
-		const char *last = memrchr(r->path.p, '/', r->path.n);
+		const char *last = memrchr(r->path.p, '/', r->path.n), *open = memchr(r->path.p, '{', r->path.n), *end = r->path.p + r->path.n;
+		const char *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
+		struct tg_slice none = { 0 };
 		if (!last)
 			bad_table(r, "a path begins with a slash");
-		struct tg_slice dir = { r->path.p, (size_t)(last + 1 - r->path.p) };
+		if (open && (!close || open[-1] != '/' || (close + 1 != end && close[1] != '/') || memchr(close, '{', (size_t)(end - close))))
+			bad_table(r, "\"{x}\" must be one whole segment, once");
 		if (last[1] == '*')
-			add(&trees, dir, r);
-		else if (last[1] == '{')
-			add(&patterns, dir, r);
+			add(&trees, (struct tg_slice){ r->path.p, (size_t)(last + 1 - r->path.p) }, none, r);
+		else if (open)
+			add(&patterns, (struct tg_slice){ r->path.p, (size_t)(open - r->path.p) }, (struct tg_slice){ close + 1, (size_t)(end - close - 1) }, r);
 		else
-			add(&exact, r->path, r);
+			add(&exact, r->path, none, r);
 	}
 	qsort(trees.v, trees.n, sizeof *trees.v, longer_first);
 	for (unsigned i = 0; i < exact.n; i++) {
@@ -188,16 +192,23 @@ static const struct entry *find_exact(struct tg_slice s)
 	return NULL;
 }
 
+/* One segment, not empty, between the pattern's key and its tail. */
+static bool fits(const struct entry *e, struct tg_slice s)
+{
+	if (s.n <= e->key.n + e->tail.n || !tg_slice_starts(s, e->key))
+		return false;
+	struct tg_slice end = { s.p + s.n - e->tail.n, e->tail.n };
+	return tg_slice_eq(end, e->tail) && !memchr(s.p + e->key.n, '/', s.n - e->key.n - e->tail.n);
+}
+
 static const struct tg_route *look(enum tg_method m, struct tg_slice s, struct seen *seen)
 {
 	const struct tg_route *r = NULL;
 	const struct entry *e = find_exact(s);
 	if (e && (r = row(e, m, seen)))
 		return r;
-	const char *last = memrchr(s.p, '/', s.n);
-	struct tg_slice dir = { s.p, (size_t)(last + 1 - s.p) };
-	for (unsigned i = 0; i < patterns.n && s.n > dir.n; i++)
-		if (tg_slice_eq(patterns.v[i].key, dir) && (r = row(&patterns.v[i], m, seen)))
+	for (unsigned i = 0; i < patterns.n; i++)
+		if (fits(&patterns.v[i], s) && (r = row(&patterns.v[i], m, seen)))
 			return r;
 	for (unsigned i = 0; i < trees.n; i++)
 		if (s.n > trees.v[i].key.n && tg_slice_starts(s, trees.v[i].key) && (r = row(&trees.v[i], m, seen)))

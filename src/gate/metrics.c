@@ -31,11 +31,14 @@ static const struct {
 
 static const uint8_t gauge_metric[TG_GAUGE_COUNT] = {
 	[TG_GAUGE_CONNECTIONS] = M_connections, [TG_GAUGE_IN_FLIGHT] = M_in_flight, [TG_GAUGE_STREAMS] = M_streams,
-	[TG_GAUGE_QUEUED] = M_queued,
+	[TG_GAUGE_QUEUED] = M_queued, [TG_GAUGE_GUESSES] = M_guesses_waiting,
 };
 static const uint8_t counter_metric[TG_COUNT_COUNT] = {
 	[TG_COUNT_RETRIES] = M_retries, [TG_COUNT_WORKER_CONNECTS] = M_worker_connects, [TG_COUNT_WORKER_ERRORS] = M_worker_errors,
 	[TG_COUNT_CLIENT_GONE] = M_client_gone, [TG_COUNT_RELOADS] = M_reloads, [TG_COUNT_RELOADS_FAILED] = M_reloads_failed,
+	[TG_COUNT_GUESSES_DELAYED] = M_guesses_delayed,
+	[TG_COUNT_TOKENS_RESERVED] = M_tokens_reserved, [TG_COUNT_TOKENS_SETTLED] = M_tokens_settled,
+	[TG_COUNT_TLS_HANDSHAKES] = M_tls_handshakes, [TG_COUNT_TLS_RESUMED] = M_tls_resumed, [TG_COUNT_TLS_FAILED] = M_tls_failed,
 };
 
 /* Labels of refusals: both tables, then "other". */
@@ -218,6 +221,11 @@ void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta)
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c)
 {
 	add(&s->counters[c], 1);
+}
+
+void tg_metrics_add(struct tg_metrics_shard *s, enum tg_counter c, uint64_t n)
+{
+	add(&s->counters[c], n);
 }
 
 void tg_metrics_timeout(struct tg_metrics_shard *s, unsigned model, enum tg_clock c)

@@ -16,10 +16,12 @@ void tg_metrics_shard_free(struct tg_metrics_shard *s);
 
 void tg_metrics_record(struct tg_metrics_shard *s, const struct tg_record *r); /* at the end of each request */
 void tg_metrics_refusal(struct tg_metrics_shard *s, const char *reason);      /* a name from refusals.def or tables/reasons.def */
-enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_COUNT };
+enum tg_gauge { TG_GAUGE_CONNECTIONS, TG_GAUGE_IN_FLIGHT, TG_GAUGE_STREAMS, TG_GAUGE_QUEUED, TG_GAUGE_GUESSES, TG_GAUGE_COUNT };
 void tg_metrics_gauge(struct tg_metrics_shard *s, enum tg_gauge g, int delta);
-enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_COUNT };
+enum tg_counter { TG_COUNT_RETRIES, TG_COUNT_WORKER_CONNECTS, TG_COUNT_WORKER_ERRORS, TG_COUNT_CLIENT_GONE, TG_COUNT_RELOADS, TG_COUNT_RELOADS_FAILED, TG_COUNT_TOKENS_RESERVED,
+		  TG_COUNT_TOKENS_SETTLED, TG_COUNT_GUESSES_DELAYED, TG_COUNT_TLS_HANDSHAKES, TG_COUNT_TLS_RESUMED, TG_COUNT_TLS_FAILED, TG_COUNT_COUNT };
 void tg_metrics_count(struct tg_metrics_shard *s, enum tg_counter c);
+void tg_metrics_add(struct tg_metrics_shard *s, enum tg_counter c, uint64_t n);
 
 enum tg_clock { TG_CLOCK_CONNECT, TG_CLOCK_FIRST_BYTE, TG_CLOCK_IDLE, TG_CLOCK_TOTAL, TG_CLOCK_COUNT };
 void tg_metrics_timeout(struct tg_metrics_shard *s, unsigned model_index, enum tg_clock c); /* one of a model's four clocks has run out */

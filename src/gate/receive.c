@@ -16,12 +16,20 @@ static enum tg_step invalid(struct tg_exchange *x, enum tg_error e, const char *
 	return tg_answer_problem(x, e, "bad_body", text, field, NULL);
 }
 
-static void want_names(const struct tg_exchange *x, const char *names[TG_WANT_COUNT])
+/* What of a body's members is looked for; how many. */
+static unsigned want_names(const struct tg_exchange *x, const char *names[TG_WANT_ALL])
 {
 	names[TG_WANT_MODEL] = x->forward->model_member;
 	names[TG_WANT_STREAM] = "stream";
 	names[TG_WANT_STREAM_OPTIONS] = "stream_options";
 	names[TG_WANT_PROMPT] = x->forward->prompt_member;
+	if (!x->tokens.limit)
+		return TG_WANT_COUNT;
+	names[TG_WANT_MAX_TOKENS] = "max_tokens";
+	names[TG_WANT_MAX_COMPLETION] = "max_completion_tokens";
+	names[TG_WANT_N] = "n";
+	names[TG_WANT_BEST_OF] = "best_of";
+	return TG_WANT_ALL;
 }
 
 static enum tg_step unknown_model(struct tg_exchange *x, struct tg_slice name)
@@ -123,7 +131,8 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_json_scan *s, e
 	x->stream = stream == TG_JSON_TRUE && x->family != TG_FAM_INFER;
 	if (x->stream && !(x->principal->perms & TG_PERM_use_streaming))
 		return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission use_streaming.", "stream", NULL);
-	return check_prompt(x);
+	r = check_prompt(x);
+	return r == TG_NEXT && x->tokens.limit ? tg_limit_tokens(x, s) : r;
 }
 
 static uint64_t body_max(const struct tg_exchange *x)
@@ -192,9 +201,9 @@ static enum tg_step begin_intake(struct tg_exchange *x)
 		return out_of_memory(x);
 	in->scanning = x->forward != NULL;
 	if (in->scanning) {
-		const char *names[TG_WANT_COUNT];
-		want_names(x, names);
-		tg_json_scan_init(&in->scan, names, TG_WANT_COUNT);
+		const char *names[TG_WANT_ALL];
+		unsigned n = want_names(x, names);
+		tg_json_scan_init(&in->scan, names, n);
 	}
 	return TG_NEXT;
 }
@@ -276,8 +285,9 @@ static void on_body_total(struct tg_timer *t)
 	tg_corridor_run(x);
 }
 
-static bool is_json(struct tg_slice type)
+bool tg_receive_is_json(const struct tg_head *h)
 {
+	struct tg_slice type = tg_head_get(h, TG_H_CONTENT_TYPE);
 	const char *semi = type.p ? memchr(type.p, ';', type.n) : NULL;
 	struct tg_slice t = tg_slice_trim((struct tg_slice){ type.p, semi ? (size_t)(semi - type.p) : type.n });
 	return tg_slice_eq_nocase(t, TG_S("application/json"));
@@ -289,7 +299,7 @@ static enum tg_step check_head(struct tg_exchange *x)
 	struct tg_slice coding = tg_head_get(h, TG_H_CONTENT_ENCODING);
 	if (coding.n && !tg_slice_eq_nocase(coding, TG_S("identity")))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Bodies must be sent without Content-Encoding.", NULL, NULL);
-	if (x->forward && x->forward->strict_type && !is_json(tg_head_get(h, TG_H_CONTENT_TYPE)))
+	if (x->forward && x->forward->strict_type && !tg_receive_is_json(h))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json.", NULL, NULL);
 	if (!h->chunked && h->content_length > 0 && (uint64_t)h->content_length > body_max(x))
 		return too_large(x);
@@ -302,7 +312,7 @@ enum tg_step tg_stage_receive(struct tg_exchange *x)
 		return TG_NEXT;
 	if (x->intake)
 		return TG_WAIT;
-	if (!x->forward && x->method != TG_POST)
+	if (!x->forward && x->method != TG_POST && x->method != TG_PUT && x->method != TG_PATCH)
 		return TG_NEXT; /* what a GET sends along is dropped after the answer */
 	enum tg_step r = check_head(x);
 	if (r != TG_NEXT)
@@ -321,9 +331,9 @@ enum tg_step tg_stage_receive(struct tg_exchange *x)
 		if (!x->forward)
 			return TG_NEXT;
 		struct tg_json_scan scan;
-		const char *names[TG_WANT_COUNT];
-		want_names(x, names);
-		return judge(x, &scan, tg_json_scan_all(&scan, x->body, names, TG_WANT_COUNT));
+		const char *names[TG_WANT_ALL];
+		unsigned n = want_names(x, names);
+		return judge(x, &scan, tg_json_scan_all(&scan, x->body, names, n));
 	}
 	r = begin_intake(x);
 	if (r != TG_NEXT)

@@ -218,6 +218,8 @@ static void put_line(struct pen *w, const struct tg_record *r)
 	} else {
 		PUT(w, "null");
 	}
+	PUT(w, ",\"tls\":");
+	put_or_null(w, r->tls, 16);
 	put_who(w, r);
 	PUT(w, ",\"method\":");
 	put_or_null(w, tg_method_names[r->method], TEXT_CUT);

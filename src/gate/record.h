@@ -2,7 +2,7 @@
 /*
  * What is known of one request when it ends, and the access-log line made of it: exactly one line a request, also for refused, aborted
  * and malformed ones. Members (JSON, one line):
- *   ts (RFC 3339 ms, start), level "info", event "request" or the auth event ("auth.missing_key", "auth.invalid_key"), request_id, client (address),
+ *   ts (RFC 3339 ms, start), level "info", event "request" or the auth event ("auth.missing_key", "auth.invalid_key"), request_id, client (address), tls ("TLSv1.3", null of a plain connection),
  *   user (principal id or null), key_name, key_prefix, key_label (null without), method, endpoint (the route's pattern; of an unmatched path its redacted
  *   form), model (known ones only, else null), stream (bool), status, ms, first_byte_ms (null if none), overhead_us, bytes_in, bytes_out,
  *   prompt_tokens, completion_tokens (null if unknown), partial (true where the answer was cut), worker (null if none), retries, reason (null, or why it was refused or
@@ -18,6 +18,7 @@ struct tg_record {
 	uint64_t wall_us;           /* start */
 	uint64_t total_us, first_byte_us, overhead_us; /* first_byte_us 0: no byte was sent */
 	const struct tg_addr *client;
+	const char *tls;            /* version; NULL: plain */
 	const struct tg_principal *principal; /* NULL: nobody */
 	const char *key_prefix;     /* of a refused credential; NULL: the principal's */
 	const struct tg_route *route; /* NULL: unmatched */

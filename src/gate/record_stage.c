@@ -12,6 +12,7 @@ enum tg_step tg_stage_record(struct tg_exchange *x)
 		.first_byte_us = x->first_us ? x->first_us - x->start_us : 0,
 		.overhead_us = x->overhead_us,
 		.client = &x->client,
+		.tls = tg_session_tls(x->session),
 		.principal = x->principal,
 		.key_prefix = !x->principal && x->presented ? x->presented_prefix : NULL,
 		.route = x->route,

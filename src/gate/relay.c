@@ -279,6 +279,8 @@ static bool deliver(struct tg_exchange *x, char *p, size_t n, bool end)
 	} else if (x->status == 200 && (n || x->usage_scan)) {
 		scan_usage(x, p, n, end);
 	}
+	if (end || (x->sse && x->sse->done)) /* after [DONE] the client takes it for over */
+		tg_limit_end(x, n);
 	return push(x, piece, k, end);
 }
 

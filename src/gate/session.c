@@ -22,11 +22,15 @@ struct tg_session {
 	struct tg_gate_loop *gl;
 	struct tg_session *next, **pprev;
 	struct tg_addr peer;
+	bool on_loopback;    /* the listener's address, not the connection's: 0.0.0.0 is none */
 	struct tg_exchange *x;
 	char *in;            /* kept bytes, owned */
 	uint32_t in_len;
 	uint8_t state;       /* enum state */
 	bool parsing, gone;
+	bool securing;       /* a TLS handshake is under way */
+	bool redirect;       /* of a redirect: listener */
+	const char *tls;     /* version; NULL: plain, or not yet */
 	size_t scanned;      /* of the kept head */
 	char *avail;         /* bytes behind the head being worked on, within one callback */
 	size_t avail_n, took;
@@ -43,9 +47,24 @@ const struct tg_addr *tg_session_peer(const struct tg_session *s)
 	return &s->peer;
 }
 
+bool tg_session_on_loopback(const struct tg_session *s)
+{
+	return s->on_loopback;
+}
+
+const char *tg_session_tls(const struct tg_session *s)
+{
+	return s->tls;
+}
+
 struct tg_session *tg_session_next(struct tg_session *s)
 {
 	return s->next;
+}
+
+struct tg_exchange *tg_session_exchange(struct tg_session *s)
+{
+	return s->x;
 }
 
 bool tg_session_self(struct tg_session *s, struct tg_addr *self)
@@ -96,6 +115,8 @@ static void on_closed(struct tg_conn *c)
 	if (s->next)
 		s->next->pprev = s->pprev;
 	gl->nsessions--;
+	if (s->securing)
+		tg_metrics_count(gl->metrics, TG_COUNT_TLS_FAILED);
 	atomic_fetch_sub(&gl->gate->connections, 1);
 	tg_metrics_gauge(gl->metrics, TG_GAUGE_CONNECTIONS, -1);
 	free(s->in);
@@ -215,6 +236,10 @@ static size_t parse(struct tg_session *s, char *p, size_t n)
 		s->avail = p + off;
 		s->avail_n = n - off;
 		s->took = 0;
+		if (s->redirect) {
+			tg_redirect_answer(x);
+			x->stage = TG_STAGE_SETTLE;
+		}
 		tg_corridor_run(x);
 		off += s->took;
 		s->avail = NULL;
@@ -272,7 +297,7 @@ void tg_session_answered(struct tg_session *s)
 	tg_exchange_free(x);
 	if (cut) {
 		s->gone = true;
-		close_now(s);
+		tg_conn_cut(&s->conn);
 		return;
 	}
 	if (closes) {
@@ -365,7 +390,11 @@ static void on_readable(struct tg_session *s)
 	case FLUSH:
 		break;
 	case BUSY:
-		if (s->in_len + (size_t)n > TG_RBUF * 2u || !keep(s, p, (size_t)n))
+		if (s->x && s->x->delayed && s->x->body_left) { /* a refusal that waits: nobody will read this body, and the connection ends with it */
+			s->lingered += (uint64_t)n;
+			if (s->lingered > LINGER_BYTES)
+				client_gone(s);
+		} else if (s->in_len + (size_t)n > TG_RBUF * 2u || !keep(s, p, (size_t)n))
 			client_gone(s);
 		else if (s->in_len >= TG_RBUF)
 			tg_conn_read(&s->conn, false);
@@ -433,21 +462,52 @@ static void on_timer(struct tg_timer *t)
 
 /* ---- life ---- */
 
+/* The TLS handshake has ended, one way or the other. */
+static void on_secured(struct tg_conn *c, enum tg_secured how)
+{
+	struct tg_session *s = (struct tg_session *)c;
+	bool resumed = false;
+	s->securing = false;
+	if (how == TG_SECURED) {
+		s->tls = tg_conn_tls_version(c, &resumed);
+		tg_metrics_count(s->gl->metrics, TG_COUNT_TLS_HANDSHAKES);
+		if (resumed)
+			tg_metrics_count(s->gl->metrics, TG_COUNT_TLS_RESUMED);
+		tg_conn_deadline(c, s->gl->draining ? DRAIN_IDLE_MS : s->gl->snap->config->head_ms);
+		return;
+	}
+	tg_metrics_count(s->gl->metrics, TG_COUNT_TLS_FAILED);
+	if (how == TG_SECURED_PLAIN_HTTP)
+		refuse(s, TG_REFUSE_plain_http);
+	else if (c->broken)
+		tg_conn_close(c);
+	else
+		linger(s); /* the alert says why; a reset must not overtake it */
+}
+
+/* Over the bound. A TLS client could not read an answer before a handshake, which is what is to be saved. */
+static void turn_away(struct tg_gate_loop *gl, const struct tg_listener *l, int fd)
+{
+	static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+	tg_metrics_refusal(gl->metrics, "too_many_connections");
+	if (l->addr->kind != TG_LISTEN_TLS)
+		(void)!write(fd, full, sizeof full - 1);
+	close(fd);
+	atomic_fetch_sub(&gl->gate->connections, 1);
+}
+
 void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer)
 {
 	struct tg_gate_loop *gl = l->loop->user;
 	int now = atomic_fetch_add(&gl->gate->connections, 1);
 	struct tg_session *s = (unsigned)now < gl->snap->config->max_connections && (unsigned)now < gl->gate->max_connections ? calloc(1, sizeof *s) : NULL;
 	if (!s) {
-		static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
-		tg_metrics_refusal(gl->metrics, "too_many_connections");
-		(void)!write(fd, full, sizeof full - 1);
-		close(fd);
-		atomic_fetch_sub(&gl->gate->connections, 1);
+		turn_away(gl, l, fd);
 		return;
 	}
 	s->gl = gl;
 	s->peer = *peer;
+	s->on_loopback = l->addr->loopback;
 	s->conn.on_event = on_event;
 	s->conn.on_closed = on_closed;
 	s->conn.timer.fire = on_timer;
@@ -464,11 +524,19 @@ void tg_session_accept(struct tg_listener *l, int fd, const struct tg_addr *peer
 	gl->nsessions++;
 	tg_metrics_gauge(gl->metrics, TG_GAUGE_CONNECTIONS, 1);
 	tg_conn_deadline(&s->conn, gl->snap->config->head_ms);
+	s->redirect = l->addr->kind == TG_LISTEN_REDIRECT;
+	if (l->addr->kind == TG_LISTEN_TLS) {
+		s->securing = true;
+		if (!tg_conn_secure(&s->conn, tg_tls_of_loop(gl->snap->shared->tls, gl->loop->index), on_secured))
+			tg_conn_close(&s->conn);
+	}
 }
 
 /* A request may already be on its way to an idle connection: it is closed only after a moment, so that it is answered and not reset. */
 void tg_session_drain(struct tg_session *s)
 {
+	if (s->x)
+		tg_guess_release(s->x);
 	if (s->state != IDLE || s->conn.closing)
 		return;
 	if (tg_conn_pending(&s->conn))

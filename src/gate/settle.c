@@ -1,6 +1,6 @@
 /*
- * Stage 10: gives back what the request took. Runs once for every request, however it ended. Actual tokens and cost against a reservation come here when
- * token limits and budgets do.
+ * Stage 10: gives back what the request took. Runs once for every request, however it ended. Its place among the key's requests in flight and its tokens were given back before
+ * the last bytes left, where there were such.
  */
 #include "gate/exchange.h"
 
@@ -11,6 +11,8 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		x->up = NULL;
 	}
 	tg_timer_stop(&x->timer);
+	if (x->delayed)
+		tg_guess_settle(x);
 	if (x->worker && x->trial)
 		tg_health_untried(x->worker);
 	x->trial = false;
@@ -22,5 +24,6 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 		if (x->partial && !x->usage.seen && x->sse->events)
 			x->usage = (struct tg_usage){ .seen = true, .counted = true, .completion = x->sse->events };
 	}
+	tg_limit_end(x, 0);
 	return TG_NEXT;
 }

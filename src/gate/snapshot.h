@@ -4,15 +4,17 @@
  * each loop swaps its pointer and drops its count on the old one when its last request that holds it has ended.
  */
 #include "gate/route.h"
+#include "net/tls_context.h"
 #include "policy/policy.h"
 #include "pool/model.h"
 
-/* A configuration shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
+/* A configuration, with the certificate it names, shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
 struct tg_shared_config {
 	_Atomic unsigned refs;
 	struct tg_config *config;
+	struct tg_tls *tls; /* a count; NULL: none */
 };
-struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed */
+struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed. tls is the caller's to set */
 struct tg_shared_config *tg_shared_config_get(struct tg_shared_config *s);
 void tg_shared_config_put(struct tg_shared_config *s);
 
@@ -25,9 +27,12 @@ struct tg_snapshot {
 	struct tg_policy policy;
 	struct tg_models models;
 	struct tg_rate rates[TG_LIMIT_COUNT];
+	uint64_t generation;     /* the store's, of policy.identity */
+	_Atomic unsigned adopted; /* loops that judge by it, or never will again */
 	uint32_t held;           /* permissions that at least one key holds (000's 500 texts) */
 };
 
-/* Takes a count of `config`. `old` may be NULL. */
-struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *config, const struct tg_keyfile *keyfile, const struct tg_snapshot *old, unsigned nloops, struct tg_err *err);
+/* Takes a count of `config` and one of `identity` (NULL: nobody). `old` may be NULL. */
+struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *config, const struct tg_keyfile *keyfile, struct tg_identity *identity, uint64_t generation,
+				    const struct tg_snapshot *old, unsigned nloops, struct tg_err *err);
 void tg_snapshot_put(struct tg_snapshot *s);

@@ -106,6 +106,9 @@ enum tg_header_id tg_header_lookup(struct tg_slice name)
 	case 29:
 		NAME("access-control-request-method", TG_H_ACCESS_CONTROL_REQUEST_METHOD)
 		break;
+	case 30:
+		NAME("access-control-request-headers", TG_H_ACCESS_CONTROL_REQUEST_HEADERS)
+		break;
 	default:
 		break;
 	}

@@ -3,6 +3,7 @@
  * readable event here: the owner's next recv then tells what happened, after the bytes that still lie in the socket.
  */
 #include "net/conn.h"
+#include "net/tls.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,9 +11,11 @@
 
 static void on_poll(uv_poll_t *p, int status, int events);
 
-static void register_interest(struct tg_conn *c)
+void tg_conn_interest(struct tg_conn *c)
 {
 	uint8_t want = (uint8_t)((c->want_read ? TG_READABLE : 0) | (tg_conn_pending(c) ? TG_WRITABLE : 0));
+	if (c->tls)
+		want = tg_tls_interest(c->tls, want);
 	if (c->closing || want == c->events)
 		return;
 	c->events = want;
@@ -27,6 +30,16 @@ static void register_interest(struct tg_conn *c)
 static bool flush(struct tg_conn *c)
 {
 	while (tg_conn_pending(c)) {
+		if (c->tls) {
+			struct iovec v = { c->out + c->out_off, tg_conn_pending(c) };
+			long taken = tg_tls_send(c, &v, 1);
+			if (taken < 0)
+				return false;
+			c->out_off += (size_t)taken;
+			if (tg_conn_pending(c))
+				return true;
+			break;
+		}
 		ssize_t k = send(c->fd, c->out + c->out_off, tg_conn_pending(c), MSG_NOSIGNAL);
 		if (k < 0) {
 			if (errno == EINTR)
@@ -48,17 +61,21 @@ static void on_poll(uv_poll_t *p, int status, int events)
 		/* libuv has stopped the handle. What still lies in the socket is read first; then recv says how it ended. The receive buffer bounds the turns. */
 		c->events = 0;
 		c->broken = true;
+		if (c->tls && !tg_tls_ready(c, &events))
+			return;
 		for (int i = 0; i < 1024 && !c->closing; i++)
 			c->on_event(c, TG_READABLE);
 		return;
 	}
+	if (c->tls && !tg_tls_ready(c, &events))
+		return;
 	int tell = 0;
 	if (events & UV_WRITABLE) {
 		if (tg_conn_pending(c)) {
 			if (!flush(c))
 				c->broken = true;
 			if (!tg_conn_pending(c)) {
-				register_interest(c);
+				tg_conn_interest(c);
 				tell |= TG_WRITABLE;
 			}
 			if (c->broken)
@@ -79,6 +96,7 @@ static bool open_with(struct tg_conn *c, struct tg_loop *l, int fd, int events)
 	c->fd = fd;
 	c->want_read = true;
 	c->closing = c->broken = false;
+	c->tls = NULL;
 	c->out = NULL;
 	c->out_len = c->out_off = 0;
 	c->timer = (struct tg_timer){ .fire = c->timer.fire };
@@ -105,7 +123,7 @@ bool tg_conn_open_connecting(struct tg_conn *c, struct tg_loop *l, int fd)
 void tg_conn_connected(struct tg_conn *c)
 {
 	c->events = TG_WRITABLE;
-	register_interest(c);
+	tg_conn_interest(c);
 }
 
 int tg_conn_error(struct tg_conn *c)
@@ -121,6 +139,8 @@ long tg_conn_recv(struct tg_conn *c, char *p, size_t n)
 {
 	if (c->closing)
 		return -2;
+	if (c->tls)
+		return tg_tls_recv(c, p, n);
 	for (;;) {
 		ssize_t k = recv(c->fd, p, n, 0);
 		if (k >= 0)
@@ -140,7 +160,16 @@ bool tg_conn_send(struct tg_conn *c, const struct iovec *v, int n)
 		total += v[i].iov_len;
 	if (!total)
 		return true;
-	if (!tg_conn_pending(c)) {
+	if (c->tls && !tg_conn_pending(c)) {
+		long k = tg_tls_send(c, v, n);
+		if (k < 0) {
+			c->broken = true;
+			return false;
+		}
+		sent = (size_t)k;
+		if (sent == total)
+			return true;
+	} else if (!tg_conn_pending(c)) {
 		ssize_t k;
 		do {
 			if (n == 1) {
@@ -177,7 +206,7 @@ bool tg_conn_send(struct tg_conn *c, const struct iovec *v, int n)
 	c->out = grown;
 	c->out_off = 0;
 	c->out_len = have;
-	register_interest(c);
+	tg_conn_interest(c);
 	return true;
 }
 
@@ -185,12 +214,16 @@ void tg_conn_read(struct tg_conn *c, bool on)
 {
 	if (c->want_read != on) {
 		c->want_read = on;
-		register_interest(c);
+		tg_conn_interest(c);
+		if (on && c->tls)
+			tg_tls_resume(c);
 	}
 }
 
 void tg_conn_shutdown(struct tg_conn *c)
 {
+	if (c->tls)
+		tg_tls_farewell(c);
 	shutdown(c->fd, SHUT_WR);
 }
 
@@ -207,6 +240,11 @@ void tg_conn_close(struct tg_conn *c)
 	if (c->closing)
 		return;
 	c->closing = true;
+	if (c->tls) {
+		if (!c->broken && !tg_conn_pending(c))
+			tg_tls_farewell(c);
+		tg_tls_free(c);
+	}
 	tg_timer_cancel(&c->loop->wheel, &c->timer);
 	free(c->out);
 	c->out = NULL;
@@ -215,4 +253,10 @@ void tg_conn_close(struct tg_conn *c)
 	/* The peer learns it in this turn of the loop; the descriptor is given back when libuv has let go of it. */
 	shutdown(c->fd, SHUT_RDWR);
 	uv_close((uv_handle_t *)&c->poll, closed);
+}
+
+void tg_conn_cut(struct tg_conn *c)
+{
+	c->broken = true;
+	tg_conn_close(c);
 }

@@ -74,12 +74,13 @@ static enum tg_bind_result fault(const char *spec, struct tg_err *err)
 	return errno == EADDRINUSE ? TG_BIND_TAKEN : TG_BIND_FAILED;
 }
 
-static enum tg_bind_result bind_tcp(struct tg_listen_addr *a, const char *spec, struct tg_err *err)
+/* address: spec without its prefix. */
+static enum tg_bind_result bind_tcp(struct tg_listen_addr *a, const char *address, const char *spec, struct tg_err *err)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;
-	if (!parse_tcp(spec, &ss, &len)) {
-		tg_err_set(err, "cannot listen on %s: not an address of the form 127.0.0.1:9001, [::1]:9001 or unix:/path", spec);
+	if (!parse_tcp(address, &ss, &len)) {
+		tg_err_set(err, "cannot listen on %s: not an address of the form 127.0.0.1:9001, [::1]:9001 or unix:/path (before the first two perhaps tls: or redirect:)", spec);
 		return TG_BIND_FAILED;
 	}
 	int probe = tcp_socket(&ss, len, false, false);
@@ -90,13 +91,19 @@ static enum tg_bind_result bind_tcp(struct tg_listen_addr *a, const char *spec, 
 	for (unsigned i = 0; i < a->nfds; i++)
 		if ((a->fds[i] = tcp_socket(&ss, len, a->nfds > 1, true)) < 0)
 			return fault(spec, err);
+	struct tg_addr self;
+	tg_addr_from_sockaddr(&self, (struct sockaddr *)&ss);
+	a->loopback = tg_addr_is_loopback(&self);
 	char ip[INET6_ADDRSTRLEN];
+	const char *kind = tg_listen_prefixes[a->kind];
 	if (ss.ss_family == AF_INET6) {
 		struct sockaddr_in6 *s6 = (struct sockaddr_in6 *)&ss;
-		snprintf(a->text, sizeof a->text, "[%s]:%u", inet_ntop(AF_INET6, &s6->sin6_addr, ip, sizeof ip), ntohs(s6->sin6_port));
+		a->port = ntohs(s6->sin6_port);
+		snprintf(a->text, sizeof a->text, "%s[%s]:%u", kind, inet_ntop(AF_INET6, &s6->sin6_addr, ip, sizeof ip), a->port);
 	} else {
 		struct sockaddr_in *s4 = (struct sockaddr_in *)&ss;
-		snprintf(a->text, sizeof a->text, "%s:%u", inet_ntop(AF_INET, &s4->sin_addr, ip, sizeof ip), ntohs(s4->sin_port));
+		a->port = ntohs(s4->sin_port);
+		snprintf(a->text, sizeof a->text, "%s%s:%u", kind, inet_ntop(AF_INET, &s4->sin_addr, ip, sizeof ip), a->port);
 	}
 	return TG_BIND_OK;
 }
@@ -148,7 +155,9 @@ static enum tg_bind_result bind_unix(struct tg_listen_addr *a, const char *spec,
 
 enum tg_bind_result tg_listen_bind(struct tg_listen_addr *a, const char *spec, unsigned nloops, struct tg_err *err)
 {
-	*a = (struct tg_listen_addr){ .unix_socket = strncmp(spec, "unix:", 5) == 0, .nfds = nloops };
+	struct tg_slice address = tg_slice_cstr(spec);
+	enum tg_listen_kind kind = tg_listen_kind_of(&address);
+	*a = (struct tg_listen_addr){ .kind = kind, .unix_socket = strncmp(spec, "unix:", 5) == 0, .nfds = nloops };
 	a->fds = malloc(nloops * sizeof *a->fds);
 	if (!a->fds) {
 		tg_err_set(err, "out of memory");
@@ -156,7 +165,7 @@ enum tg_bind_result tg_listen_bind(struct tg_listen_addr *a, const char *spec, u
 	}
 	for (unsigned i = 0; i < nloops; i++)
 		a->fds[i] = -1;
-	enum tg_bind_result r = a->unix_socket ? bind_unix(a, spec, err) : bind_tcp(a, spec, err);
+	enum tg_bind_result r = a->unix_socket ? bind_unix(a, spec, err) : bind_tcp(a, address.p, spec, err);
 	if (r != TG_BIND_OK)
 		tg_listen_free(a);
 	return r;

@@ -1,15 +1,19 @@
 #pragma once
 /*
- * Listening sockets. One configured address ("127.0.0.1:9001", "[::1]:0", "unix:/path") becomes one socket per loop: TCP by SO_REUSEPORT, so that the
+ * Listening sockets. One configured address ("127.0.0.1:9001", "tls:[::1]:0", "unix:/path") becomes one socket per loop: TCP by SO_REUSEPORT, so that the
  * kernel spreads connections; a Unix socket is one descriptor that all loops accept from.
  */
 #include "base/err.h"
+#include "config/config.h"
 #include "net/addr.h"
 #include "net/loop.h"
 
 struct tg_listen_addr {
-	char text[128];        /* as listened on: "127.0.0.1:43121", "unix:/run/x.sock" */
+	char text[128];        /* as listened on: "127.0.0.1:43121", "tls:[::1]:443", "unix:/run/x.sock" */
+	enum tg_listen_kind kind;
+	uint16_t port;         /* of TCP: the one that 0 became */
 	bool unix_socket;
+	bool loopback;         /* the address is: no other machine can reach it */
 	int *fds;              /* one a loop; owned */
 	unsigned nfds;
 	char *unlink_path;     /* the socket file we made; owned */

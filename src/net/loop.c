@@ -47,6 +47,45 @@ static void on_mail(uv_async_t *a)
 	do_mail(l, take_mail(l, false));
 }
 
+void tg_loop_no_turn(struct tg_turn *t)
+{
+	if (!t->pprev)
+		return;
+	*t->pprev = t->next;
+	if (t->next)
+		t->next->pprev = t->pprev;
+	t->pprev = NULL;
+}
+
+static void on_idle(uv_idle_t *i)
+{
+	struct tg_loop *l = i->data;
+	/* Those that ask again meanwhile go to the turn after this one. */
+	struct tg_turn *now = l->turns;
+	l->turns = NULL;
+	if (now)
+		now->pprev = &now;
+	while (now) {
+		struct tg_turn *t = now;
+		tg_loop_no_turn(t);
+		t->run(t);
+	}
+	if (!l->turns)
+		uv_idle_stop(i);
+}
+
+void tg_loop_next_turn(struct tg_loop *l, struct tg_turn *t)
+{
+	if (t->pprev || uv_is_closing((uv_handle_t *)&l->idle))
+		return;
+	t->next = l->turns;
+	t->pprev = &l->turns;
+	if (t->next)
+		t->next->pprev = &t->next;
+	l->turns = t;
+	uv_idle_start(&l->idle, on_idle);
+}
+
 bool tg_loop_init(struct tg_loop *l, unsigned index)
 {
 	*l = (struct tg_loop){ .index = index };
@@ -59,6 +98,8 @@ bool tg_loop_init(struct tg_loop *l, unsigned index)
 	tg_buf_init(&l->obuf, 16u << 20);
 	uv_timer_init(&l->uv, &l->tick);
 	l->tick.data = l;
+	uv_idle_init(&l->uv, &l->idle);
+	l->idle.data = l;
 	if (uv_async_init(&l->uv, &l->async, on_mail))
 		return false;
 	l->async.data = l;
@@ -78,6 +119,8 @@ void tg_loop_stop(struct tg_loop *l)
 		do_mail(l, m);
 	if (!uv_is_closing((uv_handle_t *)&l->tick))
 		uv_close((uv_handle_t *)&l->tick, NULL);
+	if (!uv_is_closing((uv_handle_t *)&l->idle))
+		uv_close((uv_handle_t *)&l->idle, NULL);
 	if (!uv_is_closing((uv_handle_t *)&l->async))
 		uv_close((uv_handle_t *)&l->async, NULL);
 }

@@ -23,7 +23,14 @@ static pthread_once_t process_key_once = PTHREAD_ONCE_INIT;
 
 static void make_process_key(void)
 {
-	process_key_made = RAND_priv_bytes(process_key, sizeof process_key) == 1;
+	if (!process_key_made)
+		process_key_made = RAND_priv_bytes(process_key, sizeof process_key) == 1;
+}
+
+void tg_digest_key(const uint8_t key[DIGEST])
+{
+	memcpy(process_key, key, DIGEST);
+	process_key_made = true;
 }
 
 bool tg_digester_init(struct tg_digester *d)
@@ -167,7 +174,32 @@ static uint32_t candidate(const struct tg_keyset *k, uint64_t tag)
 
 static bool is_list(enum tg_source s)
 {
-	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS;
+	return s == TG_SRC_KEYS_FILE || s == TG_SRC_TOLLGATE_KEYS || s == TG_SRC_CHAPKIT_KEYS || s == TG_SRC_CHAPKIT_FILE || s == TG_SRC_CREDIT_RISK_KEYS;
+}
+
+/* Room for one more, and whether the digest may have it. */
+static bool make_room(struct tg_keyset *k)
+{
+	if (k->n > MAX_KEYS || (k->n == k->cap && !grow_entries(k)))
+		return false;
+	return (uint64_t)k->n * 4 <= k->mask || rehash(k, (k->mask + 1) * 2);
+}
+
+bool tg_keyset_put(struct tg_keyset *k, const uint8_t digest[DIGEST], const struct tg_principal *who)
+{
+	/* The tag is unique in a set. Two keys that share 64 bits of HMAC will not be seen (100,000 keys: 3 in 10^10); if they
+	 * are, refusing the second is better than a look-up that may find the wrong one. */
+	if (candidate(k, tag_of(digest)) || !make_room(k))
+		return false;
+	uint32_t at = k->n;
+	k->who[at] = *who;
+	if (!who->hash)
+		k->who[at].hash = tag_of(digest);
+	memcpy(k->digests[at], digest, DIGEST);
+	k->n++;
+	place(k, at);
+	k->perms |= who->perms;
+	return true;
 }
 
 bool tg_keyset_add(struct tg_keyset *k, struct tg_digester *d, struct tg_slice key, enum tg_source source, uint32_t perms, const char *name)
@@ -177,31 +209,19 @@ bool tg_keyset_add(struct tg_keyset *k, struct tg_digester *d, struct tg_slice k
 	uint8_t digest[DIGEST];
 	if (!tg_digest(d, key, digest))
 		return false;
-	/* The tag is unique in a set. Two keys that share 64 bits of HMAC will not be seen (100,000 keys: 3 in 10^10); if they
-	 * are, refusing the second is better than a look-up that may find the wrong one. */
 	uint32_t same = candidate(k, tag_of(digest));
 	if (same)
 		return CRYPTO_memcmp(k->digests[same], digest, DIGEST) == 0;
-	if (k->n > MAX_KEYS || (k->n == k->cap && !grow_entries(k)))
-		return false;
-	if ((uint64_t)k->n * 4 > k->mask && !rehash(k, (k->mask + 1) * 2))
-		return false;
-	uint32_t at = k->n;
-	struct tg_principal *p = &k->who[at];
-	*p = (struct tg_principal){ .perms = perms, .source = source, .hash = tag_of(digest) };
-	memcpy(p->id, "key_", 4);
+	struct tg_principal p = { .perms = perms, .source = source };
+	memcpy(p.id, "key_", 4);
 	for (size_t i = 0; i < 16; i++)
-		p->id[4 + i] = "0123456789abcdef"[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
-	size_t n = strnlen(name, sizeof p->name - 1);
-	memcpy(p->name, name, n);
-	tg_key_prefix(key, p->prefix);
+		p.id[4 + i] = "0123456789abcdef"[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
+	size_t n = strnlen(name, sizeof p.name - 1);
+	memcpy(p.name, name, n);
+	tg_key_prefix(key, p.prefix);
 	if (is_list(source))
-		tg_key_label(key, p->label);
-	memcpy(k->digests[at], digest, DIGEST);
-	k->n++;
-	place(k, at);
-	k->perms |= perms;
-	return true;
+		tg_key_label(key, p.label);
+	return tg_keyset_put(k, digest, &p);
 }
 
 const struct tg_principal *tg_keyset_find(const struct tg_keyset *k, const uint8_t digest[32])
@@ -219,4 +239,15 @@ size_t tg_keyset_count(const struct tg_keyset *k)
 uint32_t tg_keyset_union(const struct tg_keyset *k)
 {
 	return k->perms;
+}
+
+void tg_keyset_each(const struct tg_keyset *k, void (*one)(void *ctx, const uint8_t digest[32], const struct tg_principal *who), void *ctx)
+{
+	for (uint32_t i = 1; i < k->n; i++)
+		one(ctx, k->digests[i], &k->who[i]);
+}
+
+const uint8_t *tg_keyset_digest(const struct tg_keyset *k, const struct tg_principal *who)
+{
+	return who > k->who && who < k->who + k->n ? k->digests[who - k->who] : NULL;
 }

@@ -5,7 +5,9 @@
  * replaced by rename, after fsync, by one that was 0600 from its first byte.
  */
 #include "policy/keyfile.h"
+#include "base/newfile.h"
 #include "base/utf8.h"
+#include "base/secret_mode.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -247,6 +249,46 @@ enum tg_keyfile_result tg_keyfile_load(struct tg_keyfile *f, const char *path, s
 	return r;
 }
 
+bool tg_keyfile_has_demo(const struct tg_keyfile *f, const char *path, struct tg_err *err)
+{
+	for (size_t i = 0; i < f->keys.n; i++) {
+		const char *document = tg_demo_key(tg_slice_cstr(f->keys.v[i]));
+		if (document) {
+			tg_err_set(err, "%.300s: valid_keys[%zu] is a key that document %s prints", path, i, document);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool tg_keyfile_vet(const struct tg_config *c, struct tg_err *err, void (*warn)(void *ctx, const char *line), void *ctx)
+{
+	const char *path = c->api_keys_file;
+	bool production = c->profile == TG_PROFILE_PRODUCTION, ok = true;
+	struct tg_keyfile f;
+	struct tg_err why;
+	if (!*path)
+		return true;
+	enum tg_keyfile_result r = tg_keyfile_load(&f, path, &why);
+	if (r == TG_KEYFILE_UNREADABLE) {
+		*err = why;
+		return false;
+	}
+	if (r == TG_KEYFILE_MISSING)
+		return true;
+	if (r == TG_KEYFILE_OK && tg_keyfile_has_demo(&f, path, &why)) {
+		if (production) {
+			tg_err_set(err, "%.420s, which profile production refuses", why.text);
+			ok = false;
+		} else if (warn) {
+			warn(ctx, why.text);
+		}
+	}
+	if (r == TG_KEYFILE_OK)
+		tg_keyfile_free(&f);
+	return ok && tg_secret_file_check(path, NULL, production, err, warn, ctx);
+}
+
 static json_t *to_array(const struct tg_strlist *l)
 {
 	json_t *a = json_array();
@@ -319,61 +361,6 @@ int tg_keyfile_lock(const char *path, struct tg_err *err)
 	return fd;
 }
 
-static bool write_all(int fd, const char *p, size_t n)
-{
-	while (n) {
-		ssize_t k = write(fd, p, n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return false;
-		p += k;
-		n -= (size_t)k;
-	}
-	return true;
-}
-
-/* rename(2) is only durable once the directory is. */
-static bool sync_dir(const char *file)
-{
-	const char *slash = strrchr(file, '/');
-	char *dir = slash ? strndup(file, slash == file ? 1 : (size_t)(slash - file)) : strdup(".");
-	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	free(dir);
-	/* Some file systems cannot sync a directory (EINVAL) and are durable without. */
-	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* Whoever owned the file (the service's user, where root edits it) must be able to read the new one. */
-static bool keep_owner(int fd, const char *target)
-{
-	struct stat was, is;
-	if (stat(target, &was) != 0)
-		return errno == ENOENT;
-	if (fstat(fd, &is) != 0)
-		return false;
-	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;
-}
-
-/* Replaces target by text; `temp` is an mkostemp template beside it. Leaves errno on failure. */
-static bool replace(const char *target, char *temp, const char *text, size_t n)
-{
-	int fd = mkostemp(temp, O_CLOEXEC); /* O_EXCL, 0600 */
-	if (fd < 0)
-		return false;
-	bool ok = fchmod(fd, 0600) == 0 && keep_owner(fd, target) && write_all(fd, text, n) && fsync(fd) == 0;
-	ok = close(fd) == 0 && ok;
-	if (ok && rename(temp, target) == 0)
-		return sync_dir(target);
-	int e = errno;
-	unlink(temp);
-	errno = e;
-	return false;
-}
-
 bool tg_keyfile_save(const struct tg_keyfile *f, const char *path, struct tg_err *err)
 {
 	if (f->keys.n > KEYS_MAX) {
@@ -386,15 +373,12 @@ bool tg_keyfile_save(const struct tg_keyfile *f, const char *path, struct tg_err
 		tg_err_set(err, "%s: cannot be written: out of memory, or larger than %d bytes", path, FILE_MAX);
 		return false;
 	}
-	char *target = real_target(path), *temp = NULL;
-	if (target && asprintf(&temp, "%s.XXXXXX", target) < 0)
-		temp = NULL;
-	bool ok = temp && replace(target, temp, text, n);
+	char *target = real_target(path);
+	bool ok = target && tg_replace_file(target, (struct tg_slice){ text, n });
 	if (!ok)
 		tg_err_set(err, "%s: cannot be written: %s", path, strerror(errno));
 	explicit_bzero(text, n);
 	free(text);
-	free(temp);
 	free(target);
 	return ok;
 }

@@ -32,4 +32,9 @@ const char *tg_keyfile_key_fault(struct tg_slice key);
  * descriptor, closed to unlock; -1: err says why. The side file stays: removing it would let two writers hold two different ones. */
 int tg_keyfile_lock(const char *path, struct tg_err *err);
 bool tg_keyfile_save(const struct tg_keyfile *f, const char *path, struct tg_err *err);
+/* A key of it that a seed document prints: err names its place, never the key. False: there is none. */
+bool tg_keyfile_has_demo(const struct tg_keyfile *f, const char *path, struct tg_err *err);
+/* What a start asks of the configuration's key file: false where it is there and cannot be read; and in profile production where others can read it or it has such a key.
+ * Elsewhere these two are warnings. A file that is missing or cannot be understood is no matter of the start: its keys are void. */
+bool tg_keyfile_vet(const struct tg_config *c, struct tg_err *err, void (*warn)(void *ctx, const char *line), void *ctx);
 void tg_keyfile_free(struct tg_keyfile *f);

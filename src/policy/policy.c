@@ -1,12 +1,12 @@
 /*
- * Puts the key sources together, in the order in which they win: admin key, read key, key file, the two lists (DESIGN "Principals and keys").
+ * Puts the key sources together, in the order in which they win: admin key, read key, key file, the lists (DESIGN "Principals and keys").
  */
 #include "policy/policy.h"
 #include <stdlib.h>
 
-static void nameless(struct tg_principal *p, const char *name, enum tg_source source)
+static void nameless(struct tg_principal *p, const char *name, enum tg_source source, uint32_t perms)
 {
-	*p = (struct tg_principal){ .perms = TG_PERMS_LOCAL, .source = source };
+	*p = (struct tg_principal){ .perms = perms, .source = source };
 	snprintf(p->id, sizeof p->id, "%s", name);
 	snprintf(p->name, sizeof p->name, "%s", name);
 }
@@ -28,7 +28,9 @@ static bool add_keys(struct tg_policy *p, struct tg_digester *d, const struct tg
 	if (f && !add_list(p, d, &f->keys, TG_SRC_KEYS_FILE, TG_PERMS_USER, "api_keys.json"))
 		return false;
 	return add_list(p, d, &c->tollgate_keys, TG_SRC_TOLLGATE_KEYS, TG_PERMS_USER, "TOLLGATE_API_KEYS") &&
-	       add_list(p, d, &c->chapkit_keys, TG_SRC_CHAPKIT_KEYS, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEYS");
+	       add_list(p, d, &c->chapkit_keys, TG_SRC_CHAPKIT_KEYS, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEYS") &&
+	       add_list(p, d, &c->chapkit_file_keys, TG_SRC_CHAPKIT_FILE, TG_PERMS_CHAPKIT, "CHAPKIT_API_KEY_FILE") &&
+	       add_list(p, d, &c->credit_risk_keys, TG_SRC_CREDIT_RISK_KEYS, TG_PERMS_CREDIT_RISK, "CREDIT_RISK_API_KEYS");
 }
 
 bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err)
@@ -46,8 +48,10 @@ bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, str
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *f, struct tg_err *err)
 {
 	*p = (struct tg_policy){ .config = c, .require_auth_for_external = f ? f->require_auth_for_external : true };
-	nameless(&p->local_caller, "local", TG_SRC_LOCAL);
-	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER);
+	p->key_limits = (struct tg_key_limits){ c->limit_key_requests, c->limit_key_tokens, c->limit_key_in_flight };
+	nameless(&p->local_caller, "local", TG_SRC_LOCAL, TG_PERMS_LOCAL);
+	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER, TG_PERMS_LOCAL);
+	nameless(&p->anonymous, "anonymous", TG_SRC_ANONYMOUS, TG_PERMS_CHAPKIT);
 	if (!tg_policy_trusted(c, &p->trusted, err)) {
 		tg_policy_free(p);
 		return false;
@@ -75,9 +79,17 @@ bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struc
 void tg_policy_free(struct tg_policy *p)
 {
 	tg_keyset_free(p->keys);
+	tg_identity_put(p->identity);
 	tg_cidr_list_free(&p->local);
 	tg_cidr_list_free(&p->trusted);
 	*p = (struct tg_policy){ 0 };
+}
+
+/* Both sets are always asked: known or unknown, here or there, the work is the same. */
+const struct tg_principal *tg_policy_key(const struct tg_policy *p, const uint8_t digest[32])
+{
+	const struct tg_principal *own = tg_keyset_find(p->keys, digest), *stored = tg_identity_key(p->identity, digest);
+	return own ? own : stored;
 }
 
 struct tg_slice tg_host_only(struct tg_slice a)

@@ -209,11 +209,11 @@ static bool is_ours(const char *var)
 		if (strlen(others[i]) == n && memcmp(var, others[i], n) == 0)
 			return true;
 	for (unsigned i = 0; i < tg_noptions; i++) {
-		if (tg_options[i].type != TG_OPT_SECRET && tg_options[i].type != TG_OPT_KEYS)
+		if (!tg_opt_secret(tg_options[i].type) && tg_options[i].type != TG_OPT_KEYS)
 			continue;
 		for (const char *a = tg_options[i].aliases; *a;) {
 			size_t k = strcspn(a, " ");
-			if (k == n && memcmp(a, var, n) == 0)
+			if (tg_option_alias_is(a, k, var, n))
 				return true;
 			a += k + (a[k] == ' ');
 		}

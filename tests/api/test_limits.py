@@ -1,15 +1,13 @@
 """Request windows: who shares one, how exact it is, what the caller is told."""
 import concurrent.futures
 import re
-import resource
-import select
-import socket
 import time
 
 import httpx
 import pytest
 
 from lib.gate import ADMIN, READ, model
+from lib.limits import flood, window
 from lib.wire import request
 
 SECOND = 1  # Reset is whole seconds made of two clocks: it may be told one apart within a window
@@ -19,10 +17,6 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 
 def ask(c, **kw):
     return c.post("/api/v1/inference", json=PROMPT, **kw)
-
-
-def window(r):
-    return tuple(int(r.headers["x-ratelimit-" + n]) for n in ("limit", "remaining", "reset"))
 
 
 def test_api_headers_default(gate, worker):
@@ -144,47 +138,12 @@ def test_health_is_never_limited(gate, worker):
     assert all(g.client().get("/health").status_code == 200 for _ in range(100))
 
 
-def flood(g, n, wire):
-    """n connections opened first, then all written at once; the status of each."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    want = 3 * n + 200
-    if soft < want:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (want if hard == resource.RLIM_INFINITY else min(want, hard), hard))
-    socks = []
-    try:
-        for _ in range(n):
-            socks.append(socket.create_connection(("127.0.0.1", g.port), 20))
-        half = len(wire) // 2
-        for s in socks:
-            s.sendall(wire[:half])
-        for s in socks:
-            s.sendall(wire[half:])
-            s.setblocking(False)
-        ep, data, left = select.epoll(), {}, {s.fileno(): s for s in socks}
-        for s in socks:
-            ep.register(s, select.EPOLLIN)
-            data[s.fileno()] = b""
-        end = time.monotonic() + 60
-        while left and time.monotonic() < end:
-            for fd, _ in ep.poll(1):
-                got = left[fd].recv(65536)
-                data[fd] += got
-                if not got:
-                    ep.unregister(fd)
-                    del left[fd]
-        ep.close()
-        assert not left, f"{len(left)} connections were never closed"
-        return [int(d[9:12]) if d.startswith(b"HTTP/1.1 ") else d for d in data.values()]
-    finally:
-        for s in socks:
-            s.close()
-
-
-def test_a_thousand_at_once_pass_exactly_sixty(gate, worker):
+@pytest.mark.parametrize("which", ["infer", "key_requests"])
+def test_a_thousand_at_once_pass_exactly_sixty(gate, worker, which):
     """DESIGN.md: exactly N pass, under any concurrency: 1,000 connections over every loop, 60 answers, 940 refusals."""
     import json
     w = worker()
-    g = gate(models=[model("m", w)], toml={"limits": {"infer": "60/minute"}})
+    g = gate(models=[model("m", w)], toml={"limits": {which: "60/minute"}})
     wire = request("POST", "/v1/chat/completions", [("X-API-Key", READ), ("Content-Type", "application/json"), ("Connection", "close")], json.dumps(CHAT))
     got = flood(g, 1000, wire)
     assert sorted(set(got)) == [200, 429] and (got.count(200), got.count(429)) == (60, 940), {x: got.count(x) for x in set(got)}

@@ -118,6 +118,8 @@ class Gate:
             p = self.dir / name
             p.parent.mkdir(parents=True, exist_ok=True)
             p.write_text(text)
+            if name.endswith(".env"):
+                p.chmod(0o600)
         if api_keys is not None:
             self.write_keys(api_keys)
         self.write_config()
@@ -150,13 +152,15 @@ class Gate:
         """A file by temp file and rename, as an editor or the CLI does it: the gate never sees half of it."""
         new = self.dir / (name + ".new")
         new.write_bytes(text.encode() if isinstance(text, str) else text)
+        if name == "api_keys.json":
+            new.chmod(0o600)
         os.rename(new, self.dir / name)
 
     # --- life ------------------------------------------------------------------------------------------------------------------
     def start(self, wait=True):
         self.proc = subprocess.Popen([str(BINARY), "serve", "--config", str(self.config), *self.args], cwd=self.dir, env=clean_env(self.env),
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
-        self._stdout = []
+        self._stdout, self.addresses = [], []  # a second start has other ports
         self._ready = threading.Event()
         self._readers = [threading.Thread(target=self._read, args=a, daemon=True) for a in
                          ((self.proc.stderr, self._stderr, True), (self.proc.stdout, self._stdout, False))]

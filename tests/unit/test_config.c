@@ -120,7 +120,7 @@ static void test_precedence(void **state)
 	put("data/keys.env", "INFERENCE_ADMIN_KEY=from-keys-env-0001\nTOLLGATE_SERVER_MAX_HEADERS=11\nTOLLGATE_SERVER_HEAD_MS=111\nTOLLGATE_SERVER_DRAIN_MS=1111\nTOLLGATE_LOG_LEVEL=debug\n", 0600);
 	put(".env", "TOLLGATE_SERVER_MAX_HEADERS=22\nTOLLGATE_SERVER_HEAD_MS=222\nTOLLGATE_SERVER_DRAIN_MS=2222\nTOLLGATE_API_KEYS=one-key-of-sixteen,two-key-of-sixteen\n", 0600);
 	put("tollgate.toml", "profile = \"staging\"\n[server]\nhead_ms = 333\ndrain_ms = 3333\n", 0600);
-	char *env[] = { "TOLLGATE_SERVER_DRAIN_MS=4444", "INFERENCE_ADMIN_KEY=", "TOLLGATE_PROFILE=production", "CHAPKIT_API_KEYS=[\"json-key-of-sixteen\", \"b,c-key-of-sixteen\"]", NULL };
+	char *env[] = { "TOLLGATE_SERVER_DRAIN_MS=4444", "INFERENCE_ADMIN_KEY=", "TOLLGATE_PROFILE=production", "TOLLGATE_ARTIFACTS_URL=file:x", "CHAPKIT_API_KEYS=[\"json-key-of-sixteen\", \"b,c-key-of-sixteen\"]", NULL };
 	struct tg_config *c = load(env);
 	assert_int_equal(c->log_level, TG_LOG_DEBUG);
 	assert_int_equal(c->max_headers, 22);
@@ -172,6 +172,8 @@ static void test_documents_names(void **state)
 	tg_config_free(c);
 }
 
+#define TLS "[server]\ntls_cert = \"c.pem\"\ntls_key = \"k.pem\"\n"
+
 static void test_load_balancer(void **state)
 {
 	static const struct {
@@ -188,6 +190,9 @@ static void test_load_balancer(void **state)
 		{ "[server]\nlisten = [\"127.0.0.3:8000\", \"127.0.0.4:8000\"]\n", NULL, { "LOAD_BALANCER_HOST=0.0.0.0" }, "0.0.0.0:8000" },
 		{ "[server]\nlisten = [\"127.0.0.3:8000\"]\n", "LOAD_BALANCER_HOST=0.0.0.0\n", { NULL }, "127.0.0.3:8000" }, /* .env is below the file */
 		{ NULL, NULL, { "TOLLGATE_SERVER_LISTEN=[::1]:7000, unix:/x", "LOAD_BALANCER_PORT=0" }, "[::1]:0" },
+		{ TLS "listen = [\"tls:127.0.0.3:8443\"]\n", NULL, { "LOAD_BALANCER_HOST=::", "LOAD_BALANCER_PORT=443" }, "tls:[::]:443" },
+		{ TLS "listen = [\"redirect:[::1]:80\", \"tls:127.0.0.1:8443\"]\n", NULL, { "LOAD_BALANCER_HOST=localhost", "LOAD_BALANCER_PORT=8080" }, "redirect:127.0.0.1:8080" },
+		{ TLS "listen = [\"127.0.0.1:1\", \"tls:127.0.0.1:81\"]\n", NULL, { "LOAD_BALANCER_PORT=81" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_HOST=example.org" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_HOST=1.2.3.4:80" }, NULL },
 		{ NULL, NULL, { "LOAD_BALANCER_PORT=70000" }, NULL },
@@ -261,9 +266,26 @@ static void test_mistakes(void **state)
 		{ false, "[auth]\nadmin_key = \"file:empty\"\n", "tollgate.toml:2:1: [auth] admin_key: empty: the file is empty" },
 		{ false, "[auth]\nadmin_key = \"env:NOPE\"\n", "tollgate.toml:2:1: [auth] admin_key: the environment variable NOPE is not set" },
 		{ false, "[auth]\nkeys = [\"\"]\n", "tollgate.toml:2:1: [auth] keys: entry 1 is empty" },
-		{ false, "[server]\ncors_origins = []\n", "tollgate.toml:2:1: [server] cors_origins: CORS is not built yet" },
-		{ false, "[server]\ntls_cert = \"x\"\n", "tollgate.toml:2:1: [server] tls_cert: TLS is not built yet" },
-		{ false, "[auth]\nrequire_auth = false\n", "tollgate.toml:2:1: [auth] require_auth: it is not built yet" },
+		{ false, "[server]\ncors_origins = [\"app.example\"]\n", "tollgate.toml:2:1: [server] cors_origins: entry 1 (\"app.example\"): must be SCHEME://HOST" },
+		{ false, "[server]\ncors_origins = [\"*\", \"https://a\"]\n", "[server] cors_origins (tollgate.toml:2): \"*\" must stand alone" },
+		{ false, "[server]\ncors_origins = [\"*\"]\ncors_credentials = true\n", "[server] cors_credentials (tollgate.toml:3) is true, and cors_origins (tollgate.toml:2) is \"*\"" },
+		{ false, "[server]\ncors_origins = [\"https://a.example\", \"HTTPS://A.example:443\"]\n", "tollgate.toml:2:1: [server] cors_origins: \"https://a.example\" is given twice" },
+		{ false, "[server]\ncors_methods = [\"get\"]\n", "tollgate.toml:2:1: [server] cors_methods: entry 1 (\"get\"): must be a method, in capital letters" },
+		{ false, "[server]\ncors_methods = [\"*\"]\n", "tollgate.toml:2:1: [server] cors_methods: entry 1 (\"*\"): there are no wildcards here" },
+		{ false, "[server]\ncors_headers = [\"X Y\"]\n", "tollgate.toml:2:1: [server] cors_headers: entry 1 (\"X Y\"): must be the name of a header" },
+		{ false, "[server]\ncors_max_age_s = 86401\n", "tollgate.toml:2:1: [server] cors_max_age_s: must be from 0 to 86400" },
+		{ false, "[artifacts]\nurl = \"models\"\n", "tollgate.toml:2:1: [artifacts] url: must be \"file:FOLDER\" or \"s3://BUCKET/PREFIX\"" },
+		{ false, "[artifacts]\nurl = \"s3://Up/x\"\n", "tollgate.toml:2:1: [artifacts] url: the bucket must be" },
+		{ false, "[artifacts]\nurl = \"s3://bucket/a/../b\"\n", "tollgate.toml:2:1: [artifacts] url: the prefix has" },
+		{ false, "[auth]\nchapkit_key_file = \"nope\"\n", "[auth] chapkit_key_file (tollgate.toml:2): nope: cannot open: No such file" },
+		{ false, "[auth]\nchapkit_key_file = \"empty\"\n", "[auth] chapkit_key_file (tollgate.toml:2): empty: must have at least 1 entry" },
+		{ false, "[auth]\nrequire_auth = \"no\"\n", "tollgate.toml:2:1: [auth] require_auth: must be true or false" },
+		{ false, "[server]\ntls_cert = \"x\"\n", "[server] tls_cert (tollgate.toml:2) is set, tls_key is not: TLS needs both" },
+		{ false, "[server]\n\ntls_key = \"x\"\n", "[server] tls_key (tollgate.toml:3) is set, tls_cert is not: TLS needs both" },
+		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"tls:127.0.0.1:8443\"]\n", "[server] listen (tollgate.toml:2): \"tls:127.0.0.1:8443\" needs tls_cert and tls_key" },
+		{ false, "[server]\nlisten = [\"127.0.0.1:1\", \"redirect:127.0.0.1:80\"]\n", "[server] listen (tollgate.toml:2): a redirect: entry sends callers to a tls: entry, and there is none" },
+		{ false, "[server]\nlisten = [\"tls:unix:/x\"]\n", "tollgate.toml:2:1: [server] listen: entry 1 (\"tls:unix:/x\"): tls: and redirect: need an ADDRESS:PORT" },
+		{ false, "[server]\ntls_cert = \"x\"\ntls_key = \"x\"\nlisten = [\"[::1]:0\", \"127.0.0.1:443\", \"tls:localhost:443\"]\n", "[server] listen (tollgate.toml:4): \"tls:127.0.0.1:443\" is given twice" },
 		{ false, "[store]\nurl = \"sqlite:x\"\n", "tollgate.toml:1:2: [store] the database is not built yet" },
 		{ false, "[audit]\n", "tollgate.toml:1:2: [audit] the audit log is not built yet" },
 		{ false, "[model]\nname = \"a\"\n", "tollgate.toml:1:2: a model is written [[model]], with two brackets" },
@@ -386,7 +408,7 @@ static void test_warnings(void **state)
 		{ "TOLLGATE_SERVR_LISTEN=x", "did you mean TOLLGATE_SERVER_LISTEN?" },
 		{ "TOLLGATE_LOG_COLOUR_OF_LINES=x", "TOLLGATE_LOG_COLOUR_OF_LINES is ignored: no such option" },
 		{ "TOLLGATE_STORE_URL=x", "TOLLGATE_STORE_URL is ignored: the database is not built yet" },
-		{ "TOLLGATE_SERVER_TLS_CERT=x", "TOLLGATE_SERVER_TLS_CERT is ignored: TLS is not built yet" },
+		{ "TOLLGATE_AUDIT_PATH=x", "TOLLGATE_AUDIT_PATH is ignored: the audit log is not built yet" },
 		{ "TOLLGATE_SOMETHING_OF_A_WRAPPER=x", NULL },
 		{ "TOLLGATE_SERVER_THREADS=1", NULL },
 		{ "OTHER_SERVER_LISEN=x", NULL },
@@ -692,6 +714,37 @@ static void test_positions(void **state)
 	tg_toml_free(&t);
 }
 
+/* data/NAME: where it is, beside the configuration before here; else in the data/ that there is. */
+static void test_data_path(void **state)
+{
+	(void)state;
+	char out[256];
+	assert_int_equal(mkdir("etc", 0700), 0);
+	put("etc/t.toml", "[auth]\ntoken_hours = 2\n", 0600);
+	struct tg_config *near = load(NULL), *far = NULL;
+	struct tg_err err;
+	assert_non_null(far = load_from("etc/t.toml", NULL, &err));
+#define IS(c, text) (assert_true(tg_config_data_path(c, "x", out, sizeof out)), assert_string_equal(out, text))
+	IS(near, "data/x");
+	IS(far, "data/x");
+	assert_int_equal(mkdir("etc/data", 0700), 0);
+	IS(near, "data/x");
+	IS(far, "etc/data/x");
+	assert_int_equal(mkdir("data", 0700), 0);
+	IS(far, "etc/data/x");
+	put("data/x", "", 0600);
+	IS(far, "data/x");
+	put("etc/data/x", "", 0600);
+	IS(far, "etc/data/x");
+	IS(near, "data/x");
+	assert_false(tg_config_data_path(near, "x", out, 6));
+	assert_true(tg_config_data_path(near, "x", out, 7));
+	assert_false(tg_config_data_path(far, "x", out, 10));
+	assert_true(tg_config_data_path(far, "x", out, 11));
+	tg_config_free(near);
+	tg_config_free(far);
+}
+
 int main(void)
 {
 	if (!mkdtemp(folder))
@@ -699,7 +752,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, enter)
 	const struct CMUnitTest tests[] = {
 		T(test_defaults), T(test_precedence), T(test_documents_names), T(test_load_balancer), T(test_mistakes), T(test_files), T(test_bad_variables),
-		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_started), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions),
+		T(test_warnings), T(test_model), T(test_hosts), T(test_env_file), T(test_started), T(test_sample), T(test_show), T(test_restart), T(test_table), T(test_positions), T(test_data_path),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	enter(NULL);

@@ -52,6 +52,8 @@ static void test_sources(void **state)
 	add(&f.keys, "file-key-9876543210");
 	add(&c->tollgate_keys, "tollgate-key-0123456789");
 	add(&c->chapkit_keys, "chapkit-key-0123456789");
+	add(&c->chapkit_file_keys, "chapkit-file-key-0123456789");
+	add(&c->credit_risk_keys, "credit-key-0123456789");
 	struct tg_policy p;
 	struct tg_err err = { "" };
 	assert_true(tg_policy_build(&p, c, &f, &err));
@@ -67,6 +69,9 @@ static void test_sources(void **state)
 		{ "tollgate-key-0123456789", "TOLLGATE_API_KEYS", TG_SRC_TOLLGATE_KEYS, TG_PERM_read_models | TG_PERM_run_inference | TG_PERM_use_streaming },
 		{ "chapkit-key-0123456789", "CHAPKIT_API_KEYS", TG_SRC_CHAPKIT_KEYS,
 		  TG_PERM_read_models | TG_PERM_run_inference | TG_PERM_use_streaming | TG_PERM_train_models | TG_PERM_manage_configs | TG_PERM_manage_artifacts },
+		{ "chapkit-file-key-0123456789", "CHAPKIT_API_KEY_FILE", TG_SRC_CHAPKIT_FILE,
+		  TG_PERM_read_models | TG_PERM_run_inference | TG_PERM_use_streaming | TG_PERM_train_models | TG_PERM_manage_configs | TG_PERM_manage_artifacts },
+		{ "credit-key-0123456789", "CREDIT_RISK_API_KEYS", TG_SRC_CREDIT_RISK_KEYS, TG_PERM_read_models | TG_PERM_run_inference | TG_PERM_use_streaming | TG_PERM_train_models },
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		const struct tg_principal *w = who(&p, rows[i].key);
@@ -85,6 +90,10 @@ static void test_sources(void **state)
 	assert_int_equal(p.local_caller.perms, TG_PERM_run_inference | TG_PERM_use_streaming);
 	assert_string_equal(p.outsider.id, "anonymous");
 	assert_int_equal(p.outsider.source, TG_SRC_OUTSIDER);
+	/* Where no key is asked for: CHAPKIT's permissions, none of an admin's. */
+	assert_string_equal(p.anonymous.id, "anonymous");
+	assert_int_equal(p.anonymous.source, TG_SRC_ANONYMOUS);
+	assert_int_equal(p.anonymous.perms, rows[5].perms);
 	assert_true(p.require_auth_for_external);
 	tg_policy_free(&p);
 	tg_policy_free(&p); /* an empty one may be freed again */
@@ -96,17 +105,21 @@ static void test_sources(void **state)
 static void test_precedence(void **state)
 {
 	(void)state;
-	static const enum tg_source order[] = { TG_SRC_ADMIN_KEY, TG_SRC_READ_KEY, TG_SRC_KEYS_FILE, TG_SRC_TOLLGATE_KEYS, TG_SRC_CHAPKIT_KEYS };
+	static const enum tg_source order[] = { TG_SRC_ADMIN_KEY, TG_SRC_READ_KEY, TG_SRC_KEYS_FILE, TG_SRC_TOLLGATE_KEYS, TG_SRC_CHAPKIT_KEYS, TG_SRC_CHAPKIT_FILE, TG_SRC_CREDIT_RISK_KEYS };
 	const char *k = "one-key-for-all-0123456789";
-	for (unsigned without = 0; without < 5; without++) {
+	for (unsigned without = 0; without < 7; without++) {
 		struct tg_config *c = config(without < 1 ? k : "", without < 2 ? k : "");
 		struct tg_keyfile f = { .require_auth_for_external = true };
 		if (without < 3)
 			add(&f.keys, k);
 		if (without < 4)
 			add(&c->tollgate_keys, k);
-		add(&c->chapkit_keys, k);
-		add(&c->chapkit_keys, k); /* twice in one list: once in the set */
+		if (without < 5)
+			add(&c->chapkit_keys, k);
+		if (without < 6)
+			add(&c->chapkit_file_keys, k);
+		add(&c->credit_risk_keys, k);
+		add(&c->credit_risk_keys, k); /* twice in one list: once in the set */
 		add(&c->chapkit_keys, "");
 		struct tg_policy p;
 		struct tg_err err = { "" };

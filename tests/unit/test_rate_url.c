@@ -119,9 +119,11 @@ static void test_listen(void **state)
 		uint16_t port;
 	} rows[] = {
 		{ "127.0.0.1:9001", "127.0.0.1", 9001 }, { "0.0.0.0:0", "0.0.0.0", 0 }, { "[::1]:80", "::1", 80 }, { "[::]:80", "::", 80 },
-		{ "localhost:1", "127.0.0.1", 1 }, { "unix:/x", "/x", 0 },
+		{ "localhost:1", "127.0.0.1", 1 }, { "unix:/x", "/x", 0 }, { "tls:0.0.0.0:443", "0.0.0.0", 443 },
+		{ "tls:[::1]:0", "::1", 0 }, { "redirect:localhost:80", "127.0.0.1", 80 },
 		{ "9001", NULL, 0 }, { ":9001", NULL, 0 }, { "127.0.0.1", NULL, 0 }, { "example.org:80", NULL, 0 }, { "::1:80", NULL, 0 }, { "[::1]", NULL, 0 },
-		{ "127.0.0.1:", NULL, 0 }, { "127.0.0.1:70000", NULL, 0 }, { "tls:127.0.0.1:443", NULL, 0 }, { "redirect:0.0.0.0:80", NULL, 0 },
+		{ "127.0.0.1:", NULL, 0 }, { "127.0.0.1:70000", NULL, 0 }, { "tls:unix:/x", NULL, 0 }, { "tls:redirect:0.0.0.0:80", NULL, 0 },
+		{ "tls:", NULL, 0 }, { "tls:[::1]", NULL, 0 }, { "TLS:127.0.0.1:443", NULL, 0 }, { "redirect:tls:127.0.0.1:1", NULL, 0 },
 		{ "http://127.0.0.1:80", NULL, 0 }, { "", NULL, 0 }, { "*:80", NULL, 0 },
 	};
 	(void)state;
@@ -136,6 +138,15 @@ static void test_listen(void **state)
 		}
 		check(l.host, rows[i].host, rows[i].text);
 		assert_int_equal(l.port, rows[i].port);
+		assert_int_equal(l.kind, rows[i].text[0] == 't' ? TG_LISTEN_TLS : rows[i].text[0] == 'r' ? TG_LISTEN_REDIRECT : TG_LISTEN_PLAIN);
+		char normal[200];
+		struct tg_listen again;
+		if (l.unix_socket)
+			continue;
+		assert_true(tg_listen_text(&l, normal, sizeof normal));
+		assert_true(tg_listen_parse(tg_slice_cstr(normal), &again, &err));
+		assert_int_equal(again.kind, l.kind);
+		assert_false(tg_listen_text(&l, normal, strlen(normal)));
 	}
 }
 

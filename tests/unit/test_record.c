@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 static const char *const members[] = {
-	"ts", "level", "event", "request_id", "client", "user", "key_name", "key_prefix", "key_label", "method", "endpoint", "model", "stream", "status", "ms",
+	"ts", "level", "event", "request_id", "client", "tls", "user", "key_name", "key_prefix", "key_label", "method", "endpoint", "model", "stream", "status", "ms",
 	"first_byte_ms", "overhead_us", "bytes_in", "bytes_out", "prompt_tokens", "completion_tokens", "partial", "worker", "retries", "reason",
 };
 

@@ -1,0 +1,144 @@
+/*
+ * PATCH /api/v1/config (seed ledger S2-26): options that a reload changes, by the tables and names of tollgate.toml. The change is tried whole, as a reload would read it, before anything is written; then it
+ * is kept in data/settings.json and read by the control thread, as by SIGHUP. The answer comes when that is done.
+ */
+#include "config/settings.h"
+#include "api/fields.h"
+#include "api/stored.h"
+#include "gate/handlers.h"
+#include <limits.h>
+
+struct settings_job {
+	struct tg_job job; /* first: callbacks cast */
+	json_t *patch;     /* NULL: only look */
+	struct tg_err err;
+	enum { DONE, REFUSED, FAILED } how;
+	char path[PATH_MAX];
+	char *text;        /* owned: what is set now */
+};
+
+static void job_free(struct tg_job *j)
+{
+	struct settings_job *s = (struct settings_job *)j;
+	json_decref(s->patch);
+	free(s->text);
+	free(s);
+}
+
+/* Under the lock: nobody else changes the file between reading and writing. */
+static void change(struct settings_job *s, struct tg_gate *g)
+{
+	json_t *now = tg_settings_read(s->path, &s->err);
+	s->how = FAILED;
+	if (now && (!s->patch || tg_settings_merge(now, s->patch)))
+		s->how = DONE;
+	if (s->how == DONE && s->patch) {
+		struct tg_config_source trial = *g->source;
+		trial.settings = now;
+		trial.reload = true;
+		struct tg_config *c = tg_config_load(&trial, &s->err, NULL, NULL);
+		s->how = !c ? REFUSED : tg_settings_write(s->path, now, &s->err) ? DONE : FAILED;
+		if (c)
+			tg_config_free(c);
+	}
+	if (s->how == DONE)
+		s->text = json_dumps(now, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(now);
+}
+
+static void run(struct tg_job *j)
+{
+	struct settings_job *s = (struct settings_job *)j;
+	uv_mutex_lock(&j->gate->settings_lock);
+	change(s, j->gate);
+	uv_mutex_unlock(&j->gate->settings_lock);
+	if (s->how != DONE || !s->patch)
+		return;
+	j->reloads = atomic_load(&j->gate->reloads) + 1;
+	atomic_store(&j->gate->reload_wanted, true);
+}
+
+static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
+{
+	struct settings_job *s = (struct settings_job *)j;
+	if (s->how == REFUSED)
+		return tg_answer_problem(x, TG_E_bad_field, "bad_body", s->err.text, NULL, NULL);
+	if (s->how == FAILED || !s->text) {
+		tg_log(TG_LOG_F_ERROR, "settings.failed", "s:why", s->err.text, NULL);
+		return tg_answer_problem(x, TG_E_unavailable, "settings", "The settings could not be read or written; nothing was changed.", NULL, "Retry-After: 2\r\n");
+	}
+	struct tg_buf b;
+	tg_buf_init(&b, 2 * TG_SETTINGS_MAX);
+	tg_buf_fmt(&b, "{\"settings\":%s}", s->text);
+	return tg_answer_buf(x, "application/json", &b, "Cache-Control: no-store\r\n");
+}
+
+/* True: every option of the patch may be changed here and is not held by a variable. */
+static bool allowed(struct tg_exchange *x, const json_t *patch, enum tg_step *answered)
+{
+	const char *table, *name;
+	json_t *values, *v;
+	struct tg_err err;
+	char field[160];
+	json_object_foreach((json_t *)(uintptr_t)patch, table, values) {
+		if (!json_is_object(values)) {
+			*answered = tg_field_fault(x, table, "must be an object: a table of tollgate.toml with its options");
+			return false;
+		}
+		json_object_foreach(values, name, v) {
+			const char *fault = tg_setting_fault(table, name, &err);
+			snprintf(field, sizeof field, "%.60s.%.60s", table, name);
+			if (fault) {
+				char why[700];
+				snprintf(why, sizeof why, "%s%s", *fault ? fault : "there is no such option", *fault ? "" : err.text);
+				*answered = tg_field_fault(x, field, why);
+				return false;
+			}
+			const char *origin = tg_config_origin(x->snap->config, table, name);
+			if (origin && strncmp(origin, "environment ", 12) == 0) {
+				char why[360];
+				snprintf(why, sizeof why, "%s is set by the %.120s, which has the last word.", field, origin);
+				*answered = tg_answer_problem(x, TG_E_conflict, "conflict", why, field, NULL);
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static enum tg_step start(struct tg_exchange *x, json_t *patch)
+{
+	struct settings_job *s = x->gl->gate->source ? calloc(1, sizeof *s) : NULL;
+	if (!s || !tg_config_data_path(x->snap->config, "settings.json", s->path, sizeof s->path)) {
+		json_decref(patch);
+		free(s);
+		return tg_answer_problem(x, TG_E_unavailable, "settings", "This gate keeps no settings.", NULL, "Retry-After: 60\r\n");
+	}
+	s->job.run = run;
+	s->job.answer = answer;
+	s->job.free = job_free;
+	s->patch = patch;
+	return tg_job_start(x, &s->job);
+}
+
+enum tg_step tg_api_config_change(struct tg_exchange *x)
+{
+	json_error_t e;
+	enum tg_step answered;
+	if (!tg_receive_is_json(x->head))
+		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json.", NULL, NULL);
+	json_t *patch = json_loadb(x->body.n ? x->body.p : "", x->body.n, JSON_REJECT_DUPLICATES, &e);
+	if (!json_is_object(patch)) {
+		json_decref(patch);
+		return tg_answer_problem(x, TG_E_bad_json, "bad_body", "The body must be a JSON object of tables: {\"limits\": {\"api\": \"100/minute\"}}.", NULL, NULL);
+	}
+	if (allowed(x, patch, &answered))
+		return start(x, patch);
+	json_decref(patch);
+	return answered;
+}
+
+enum tg_step tg_api_config_get(struct tg_exchange *x)
+{
+	return start(x, NULL);
+}

@@ -1,0 +1,108 @@
+/* Files written whole (see newfile.h). The name is given last, so nobody ever reads half of one; making one refuses to replace, so a race has one winner. */
+#include "base/newfile.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* rename(2) that fails with EEXIST instead of replacing; by link(2) where the file system lacks it. */
+static int rename_new(const char *from, const char *to)
+{
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	if (link(from, to) != 0)
+		return -1;
+	unlink(from);
+	return 0;
+}
+
+/* rename(2) is only durable once the folder is. Some file systems cannot sync one (EINVAL) and are durable without. */
+static bool sync_folder_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+	int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	free(folder);
+	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static bool write_all(int fd, struct tg_slice text)
+{
+	while (text.n) {
+		ssize_t w = write(fd, text.p, text.n);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			return false;
+		text = (struct tg_slice){ text.p + w, text.n - (size_t)w };
+	}
+	return true;
+}
+
+enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text)
+{
+	char temp[PATH_MAX];
+	int n = snprintf(temp, sizeof temp, "%s.XXXXXX", path);
+	if (n <= 0 || (size_t)n >= sizeof temp) {
+		errno = ENAMETOOLONG;
+		return TG_NOT_MADE;
+	}
+	int fd = mkostemp(temp, O_CLOEXEC);
+	if (fd < 0)
+		return TG_NOT_MADE;
+	bool ok = write_all(fd, text) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
+	int e = errno;
+	close(fd);
+	errno = e;
+	if (ok && rename_new(temp, path) == 0) {
+		sync_folder_of(path);
+		return TG_MADE;
+	}
+	e = errno;
+	unlink(temp);
+	errno = e;
+	return ok && e == EEXIST ? TG_THERE : TG_NOT_MADE;
+}
+
+/* Whoever owned the file (the service's user, where root edits it) must be able to read the new one. */
+static bool keep_owner(int fd, const char *target)
+{
+	struct stat was, is;
+	if (stat(target, &was) != 0)
+		return errno == ENOENT;
+	if (fstat(fd, &is) != 0)
+		return false;
+	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;
+}
+
+bool tg_replace_file(const char *path, struct tg_slice text)
+{
+	char *temp;
+	if (asprintf(&temp, "%s.XXXXXX", path) < 0) {
+		errno = ENOMEM;
+		return false;
+	}
+	int fd = mkostemp(temp, O_CLOEXEC); /* O_EXCL, 0600 */
+	bool ok = fd >= 0 && fchmod(fd, 0600) == 0 && keep_owner(fd, path) && write_all(fd, text) && fsync(fd) == 0;
+	int e = errno;
+	if (fd >= 0 && close(fd) != 0 && ok) {
+		e = errno;
+		ok = false;
+	}
+	if (ok && rename(temp, path) != 0) {
+		e = errno;
+		ok = false;
+	}
+	if (fd >= 0 && !ok)
+		unlink(temp);
+	free(temp);
+	errno = e;
+	return ok && sync_folder_of(path);
+}

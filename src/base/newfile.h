@@ -1,0 +1,16 @@
+#pragma once
+/*
+ * Files that are written whole or not at all: made once and never in the place of another (secrets, first configurations), or put in the place of an older one (key files, settings).
+ */
+#include "base/slice.h"
+#include <sys/types.h>
+
+enum tg_made { TG_MADE, TG_THERE, TG_NOT_MADE };
+/*
+ * The file appears under its name with all its bytes and its mode, durable, or does not appear: temporary file (O_EXCL, 0600 from its first byte), fsync, rename that refuses to
+ * replace, fsync of the folder. THERE: something has that name already, perhaps since a moment ago: two processes that make it at once get one file. NOT_MADE: errno
+ * says why. Ends with the folder's fsync failing unsaid where the file system knows none.
+ */
+enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text);
+/* Replaces the file, durably; 0600 from its first byte. Readers see the old one or the new one; the old one's owner stays. False: errno; the old file stands, or the folder could not be synced. */
+bool tg_replace_file(const char *path, struct tg_slice text);

@@ -1,0 +1,115 @@
+/*
+ * The layer of settings. What may be changed while the gate runs is what a reload changes, less what would let somebody who holds write_config have more than that: paths (a log's path is a file that is
+ * written), keys and secrets, who is believed and who needs no key.
+ */
+#include "config/settings.h"
+#include "base/newfile.h"
+#include "config/loader.h"
+#include <errno.h>
+
+static bool too_strong(const struct tg_option *o)
+{
+	static const struct {
+		const char *table, *name;
+	} never[] = { { "", "profile" }, { "auth", "require_auth" }, { "server", "trusted_proxies" }, { "server", "hosts" }, { "metrics", "loopback" }, { "log", "debug" } };
+	for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
+		if (strcmp(never[i].table, o->table) == 0 && strcmp(never[i].name, o->name) == 0)
+			return true;
+	return o->type == TG_OPT_STR || tg_opt_secret(o->type) || o->type == TG_OPT_KEYS || o->type == TG_OPT_ARTIFACTS || o->type == TG_OPT_LISTEN;
+}
+
+const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err)
+{
+	const struct tg_option *o = strcmp(table, "model") == 0 ? NULL : tg_option_find(table, name);
+	if (!o) {
+		err->text[0] = 0;
+		tg_option_suggest(table, name, err);
+		return "";
+	}
+	if (!o->live)
+		return "needs a restart: it is changed in tollgate.toml";
+	return too_strong(o) ? "is changed in tollgate.toml only" : NULL;
+}
+
+json_t *tg_settings_read(const char *path, struct tg_err *err)
+{
+	size_t n;
+	json_error_t e;
+	struct tg_err why;
+	char *text = tg_read_file(path, TG_SETTINGS_MAX, &n, NULL, &why);
+	if (!text && (errno == ENOENT || errno == ENOTDIR))
+		return json_object();
+	json_t *tree = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &e) : NULL;
+	if (!text)
+		tg_err_set(err, "%.300s: %s", path, why.text);
+	else if (!json_is_object(tree))
+		tg_err_set(err, "%.300s: is not a JSON object", path);
+	free(text);
+	if (json_is_object(tree))
+		return tree;
+	json_decref(tree);
+	return NULL;
+}
+
+bool tg_settings_merge(json_t *settings, const json_t *patch)
+{
+	const char *table, *name;
+	json_t *values, *v;
+	json_object_foreach((json_t *)(uintptr_t)patch, table, values) {
+		json_t *own = json_object_get(settings, table);
+		if (!own && json_object_set_new(settings, table, own = json_object()) != 0)
+			return false;
+		json_object_foreach(values, name, v)
+			if (json_is_null(v) ? (json_object_del(own, name), false) : json_object_set(own, name, v) != 0)
+				return false;
+		if (!json_object_size(own))
+			json_object_del(settings, table);
+	}
+	return true;
+}
+
+bool tg_settings_write(const char *path, const json_t *settings, struct tg_err *err)
+{
+	char *text = json_dumps(settings, JSON_INDENT(2) | JSON_SORT_KEYS);
+	bool ok = text && strlen(text) < TG_SETTINGS_MAX && tg_replace_file(path, tg_slice_cstr(text));
+	if (!ok)
+		tg_err_set(err, "%.300s: cannot be written: %s", path, text ? strerror(errno) : "out of memory");
+	free(text);
+	return ok;
+}
+
+static bool apply_one(struct loader *l, const char *path, const char *table, const char *name, const json_t *v)
+{
+	struct tg_err why = { "" };
+	const char *fault = tg_setting_fault(table, name, &why);
+	const struct tg_option *o = fault ? NULL : tg_option_find(table, name);
+	if (fault || !tg_option_set_json(o, l->c, v, &l->env, &why)) {
+		tg_err_set(l->err, "%.250s: [%.60s] %.60s: %s%s", path, table, name, !fault ? "" : *fault ? fault : "no such option", why.text);
+		return false;
+	}
+	return tg_load_origin(l, (unsigned)(o - tg_options), path);
+}
+
+bool tg_load_settings(struct loader *l)
+{
+	char path[PATH_BYTES];
+	const char *table, *name;
+	json_t *values, *v;
+	if (l->src->settings)
+		snprintf(path, sizeof path, "the new settings");
+	else if (!l->src->env || !tg_config_data_path(l->c, "settings.json", path, sizeof path))
+		return true;
+	json_t *tree = l->src->settings ? json_incref((json_t *)(uintptr_t)l->src->settings) : tg_settings_read(path, l->err);
+	bool ok = tree != NULL;
+	json_object_foreach(tree, table, values) {
+		if (!json_is_object(values)) {
+			tg_err_set(l->err, "%.250s: \"%.60s\" must be an object: a table's options", path, table);
+			ok = false;
+		}
+		json_object_foreach(values, name, v)
+			if (ok)
+				ok = apply_one(l, path, table, name, v);
+	}
+	json_decref(tree);
+	return ok;
+}

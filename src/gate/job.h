@@ -1,0 +1,30 @@
+#pragma once
+/*
+ * Work that blocks (SQL, a password's hash), done for one exchange on the job pool while the exchange is parked. Owner: whoever starts it, until tg_job_start has taken it; then it frees itself by `free`.
+ * A client that leaves meanwhile is let go; the work ends all the same and its result is dropped.
+ */
+#include "gate/exchange.h"
+
+#define TG_JOBS_MAX 256   /* of all loops, those in line included: past it requests get 503 */
+#define TG_JOBS_RUNNING 1 /* the database takes one at a time, and libuv's four threads have passwords and names to see to besides */
+
+struct tg_job {
+	struct tg_parking parking; /* first: left() casts */
+	uv_work_t work;
+	struct tg_msg msg;
+	struct tg_job *next;    /* in line */
+	struct tg_loop *loop;
+	uv_timer_t timer;
+	struct tg_exchange *x;  /* NULL: it has left */
+	struct tg_gate *gate;
+	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
+	uint64_t reloads;       /* set by run: the reload that must have been tried before the answer; 0: none */
+	unsigned waited_ms;
+	void (*run)(struct tg_job *j);                                   /* on the job pool; touches neither x nor its snapshot */
+	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED */
+	void (*free)(struct tg_job *j);
+};
+void tg_jobs_init(struct tg_jobs *l);
+void tg_jobs_free(struct tg_jobs *l); /* after all loops have ended */
+/* From a handler: what it returns. Whatever of the request `run` needs was copied before. */
+enum tg_step tg_job_start(struct tg_exchange *x, struct tg_job *j);

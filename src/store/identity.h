@@ -1,0 +1,54 @@
+#pragma once
+/* Users, keys and ended tokens in the database: the statements. All for use inside tg_store_write or tg_store_read. Times: seconds since the epoch; 0: none. */
+#include "policy/identity.h"
+#include "store/db.h"
+#include "store/uses.h"
+
+#define TG_KEY_NAME_MAX 100   /* characters */
+#define TG_STORED_ID_LEN 20   /* "key_" or "usr_" and 16 characters */
+#define TG_STORED_KEY_LEN 64  /* "tg_", the id's 16 characters, "_", 44 random ones */
+
+/* A new secret and the id it goes with: `id` is made where it is empty, else kept (rotation). False: the system gives no random numbers. */
+bool tg_stored_key_make(char id[TG_STORED_ID_LEN + 1], char key[TG_STORED_KEY_LEN + 1]);
+bool tg_user_id_make(char id[TG_STORED_ID_LEN + 1]);
+
+/* Limits as the columns keep them: JSON. The text is the caller's; NULL: no memory. */
+char *tg_limits_dump(const struct tg_key_limits *l);
+
+struct tg_key_row {
+	const char *id, *name, *made_by;
+	uint32_t perms;
+	const char *limits;      /* JSON */
+	int64_t created_s, expires_s, revoked_s, used_s;
+	char prefix[TG_KEY_PREFIX_MAX + 1]; /* of its newest secret */
+	unsigned secrets;        /* live ones */
+	int64_t old_expires_s;   /* of the older secret, while there are two */
+};
+typedef bool (*tg_key_row_fn)(void *ctx, const struct tg_key_row *k); /* false: enough */
+enum tg_db_result tg_keys_list(struct tg_db *db, const char *after, unsigned most, int64_t now, tg_key_row_fn row, void *ctx, struct tg_err *err); /* by id, behind `after` */
+enum tg_db_result tg_keys_get(struct tg_db *db, const char *id, int64_t now, tg_key_row_fn row, void *ctx, bool *found, struct tg_err *err);
+enum tg_db_result tg_keys_insert(struct tg_db *db, const struct tg_key_row *k, const uint8_t digest[32], struct tg_err *err);
+/* *found false: no such key, or it was revoked before. */
+enum tg_db_result tg_keys_revoke(struct tg_db *db, const char *id, int64_t now, bool *found, struct tg_err *err);
+enum tg_db_result tg_keys_used(struct tg_db *db, const char *id, int64_t used_s, struct tg_err *err);
+/* A second secret; the first one ends at old_expires_s. The caller has seen that there is one only. */
+enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uint8_t digest[32], const char *prefix, int64_t now, int64_t old_expires_s, struct tg_err *err);
+
+struct tg_user_row {
+	const char *id, *name, *password;
+	uint32_t perms;
+	const char *limits;
+	bool disabled;
+	int64_t tokens_from_s, created_s, updated_s;
+};
+typedef bool (*tg_user_row_fn)(void *ctx, const struct tg_user_row *u);
+enum tg_db_result tg_users_list(struct tg_db *db, const char *after, unsigned most, tg_user_row_fn row, void *ctx, struct tg_err *err);
+enum tg_db_result tg_users_insert(struct tg_db *db, const struct tg_user_row *u, struct tg_err *err); /* CONFLICT: the name is taken */
+enum tg_db_result tg_users_update(struct tg_db *db, const struct tg_user_row *u, bool *found, struct tg_err *err); /* all but id, name, created */
+enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found, struct tg_err *err);
+/* Of a user by id or by name, whichever is not NULL. */
+enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
+enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
+
+/* Everybody, sealed. `uses` (may be NULL) gives each key its place. */
+enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);

@@ -1,0 +1,356 @@
+/*
+ * The process's database: who opens it, who may use it now, and what is known while it is away.
+ *
+ * Invariants: `db` is touched under `lock` only, which may be held as long as a disk or another program's transaction takes; `identity` and `generation` have a lock of their own that is held for
+ * moments, since the control thread asks for them. They change together, after the commit that made them and after the file of what is known was written,
+ * so that whoever sees a generation sees what it stands for, also after a crash. A load that fails leaves the old identity in force: keys do not stop being keys because a disk does.
+ */
+#include "store/store.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/secretfile.h"
+#include "store/identity.h"
+#include "store/known.h"
+#include <errno.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define AGAIN_US 1000000u /* between tries to open a database that is away */
+#define USES_US 60000000u /* between writings of when keys were used */
+
+struct tg_store {
+	uv_mutex_t lock, face;    /* face: identity and generation */
+	char *url, *known;
+	struct tg_db *db;
+	int64_t seen;             /* PRAGMA data_version: moves when others commit */
+	uint64_t tried_us;
+	bool fresh;               /* there never was a database here: it is made by the first who needs one */
+	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
+	struct tg_uses *uses;
+	uint64_t told_us;         /* when the database last heard of them */
+	struct tg_identity *identity;
+	_Atomic uint64_t generation;
+	_Atomic int state;
+};
+
+static const char *path_of(const char *url)
+{
+	return strncmp(url, "sqlite:", 7) == 0 ? url + 7 : url;
+}
+
+static int64_t now_s(void)
+{
+	return (int64_t)(tg_wall_us() / 1000000u);
+}
+
+/* The file, or the driver, may be gone or be another one: it is opened anew. */
+static void lose(struct tg_store *s, const struct tg_err *err)
+{
+	if (atomic_exchange(&s->state, TG_STORE_AWAY) == TG_STORE_OK)
+		tg_log(TG_LOG_F_ERROR, "store.away", "s:why", err->text, NULL);
+	tg_db_close(s->db);
+	s->db = NULL;
+	s->tried_us = tg_mono_us();
+}
+
+static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
+{
+	struct tg_identity *fresh;
+	int64_t version = 0;
+	enum tg_db_result r = tg_db_version(s->db, &version, err);
+	if (r == TG_DB_OK)
+		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
+	if (r != TG_DB_OK)
+		return r;
+	struct tg_err ignored;
+	if (!tg_known_write(s->known, fresh, &ignored))
+		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", ignored.text, NULL);
+	s->seen = version;
+	uv_mutex_lock(&s->face);
+	struct tg_identity *old = s->identity;
+	s->identity = fresh;
+	atomic_fetch_add(&s->generation, 1);
+	uv_mutex_unlock(&s->face);
+	tg_identity_put(old);
+	return TG_DB_OK;
+}
+
+static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
+{
+	if (s->db)
+		return TG_DB_OK;
+	if (s->tried_us && tg_mono_us() - s->tried_us < AGAIN_US) {
+		tg_err_set(err, "the database was away a moment ago"); /* who waits in line need not each wait for it */
+		return TG_DB_AWAY;
+	}
+	enum tg_db_result why;
+	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
+	s->tried_us = tg_mono_us();
+	if (!s->db)
+		return why;
+	s->fresh = false;
+	s->tried_us = 0;
+	why = load(s, err);
+	if (why != TG_DB_OK) {
+		lose(s, err);
+		return why;
+	}
+	if (atomic_exchange(&s->state, TG_STORE_OK) == TG_STORE_AWAY)
+		tg_log(TG_LOG_F_INFO, "store.back", NULL);
+	return TG_DB_OK;
+}
+
+struct tg_identity *tg_store_identity(struct tg_store *s, uint64_t *generation)
+{
+	uv_mutex_lock(&s->face);
+	struct tg_identity *d = tg_identity_get(s->identity);
+	*generation = atomic_load(&s->generation);
+	uv_mutex_unlock(&s->face);
+	return d;
+}
+
+uint64_t tg_store_generation(struct tg_store *s)
+{
+	return atomic_load(&s->generation);
+}
+
+enum tg_store_state tg_store_state(const struct tg_store *s)
+{
+	return (enum tg_store_state)atomic_load(&s->state);
+}
+
+struct telling {
+	struct tg_db *db;
+	enum tg_db_result r;
+	struct tg_err *err;
+};
+
+static bool tell_one(void *ctx, const char *id, uint64_t last_s)
+{
+	struct telling *t = ctx;
+	t->r = tg_keys_used(t->db, id, (int64_t)last_s, t->err);
+	return t->r == TG_DB_OK;
+}
+
+static bool is_any(void *ctx, const char *id, uint64_t last_s)
+{
+	(void)id, (void)last_s;
+	*(bool *)ctx = true;
+	return false;
+}
+
+/* When keys were used: a nicety, which is not worth a word when it fails. */
+static void tell_uses(struct tg_store *s)
+{
+	struct tg_err err;
+	struct telling t = { s->db, TG_DB_OK, &err };
+	bool any = false;
+	s->told_us = tg_mono_us();
+	tg_uses_changed(s->uses, is_any, &any);
+	if (!any || !s->db || tg_db_begin(s->db, &err) != TG_DB_OK)
+		return;
+	tg_uses_changed(s->uses, tell_one, &t);
+	if (t.r == TG_DB_OK)
+		(void)tg_db_commit(s->db, &err);
+	else
+		tg_db_rollback(s->db);
+}
+
+/* A database that was replaced or removed under us answers from a file that nobody else sees. */
+static bool same_file(struct tg_store *s, struct tg_err *err)
+{
+	if (tg_db_same_file(s->db))
+		return true;
+	tg_err_set(err, "the database's file was removed or replaced");
+	return false;
+}
+
+void tg_store_poll(struct tg_store *s)
+{
+	struct tg_err err;
+	uv_mutex_lock(&s->lock);
+	if (!s->db) {
+		if (!s->fresh || access(path_of(s->url), F_OK) == 0)
+			(void)reach(s, &err);
+	} else if (!same_file(s, &err)) {
+		lose(s, &err);
+	} else {
+		int64_t version = s->seen;
+		enum tg_db_result r = tg_db_version(s->db, &version, &err);
+		if (r == TG_DB_OK && (version != s->seen || s->own_change)) {
+			r = load(s, &err);
+			if (r == TG_DB_OK)
+				s->own_change = false;
+		}
+		if (r != TG_DB_OK)
+			lose(s, &err);
+		else if (tg_mono_us() - s->told_us >= USES_US)
+			tell_uses(s);
+	}
+	uv_mutex_unlock(&s->lock);
+}
+
+uint64_t tg_store_last_used(struct tg_store *s, const char *id)
+{
+	return tg_uses_last(s->uses, id);
+}
+
+enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = reach(s, err);
+	if (r == TG_DB_OK && !same_file(s, err)) {
+		lose(s, err);
+		s->tried_us = 0; /* the new one is there already, perhaps */
+		r = reach(s, err);
+	}
+	if (r == TG_DB_OK && (r = tg_db_begin(s->db, err)) == TG_DB_OK) {
+		r = change(s->db, ctx, err);
+		if (r == TG_DB_OK)
+			r = tg_db_commit(s->db, err);
+		else
+			tg_db_rollback(s->db);
+		if (r == TG_DB_OK && load(s, err) != TG_DB_OK) {
+			s->own_change = true; /* it is kept; it comes into force when it can be read */
+			tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
+		}
+	}
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
+		lose(s, err);
+	*generation = atomic_load(&s->generation) + (s->own_change ? 1 : 0);
+	uv_mutex_unlock(&s->lock);
+	return r;
+}
+
+enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *ctx, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = reach(s, err);
+	if (r == TG_DB_OK)
+		r = look(s->db, ctx, err);
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
+		lose(s, err);
+	uv_mutex_unlock(&s->lock);
+	return r;
+}
+
+bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	bool ok = reach(s, err) == TG_DB_OK && tg_db_copy(s->db, to, err);
+	uv_mutex_unlock(&s->lock);
+	return ok;
+}
+
+static char *beside(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+	size_t dir = slash ? (size_t)(slash + 1 - path) : 0, cap = dir + strlen(name) + 1;
+	char *p = malloc(cap);
+	if (p)
+		snprintf(p, cap, "%.*s%s", (int)dir, path, name);
+	return p;
+}
+
+/* Keys are digests under this key: without it a database's keys are nobody's. */
+static bool take_secret(const char *path, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+{
+	uint8_t key[32];
+	char *file = beside(path, "secret.key");
+	struct tg_err note = { "" };
+	struct tg_secret secret = { 0 };
+	struct stat st;
+	bool ok = false;
+	if (!file) {
+		tg_err_set(err, "out of memory");
+	} else if (!given->n && stat(path, &st) == 0 && st.st_size > 0 && access(file, F_OK) != 0) {
+		tg_err_set(err, "%s is missing: the keys of %s are digests under it. Put it back from a backup, or set TOLLGATE_SECRET", file, path);
+	} else if (tg_secret_file(file, "TOLLGATE_SECRET", (struct tg_slice){ given->p, given->n }, 32, &secret, &note, err)) {
+		ok = crypto_generichash(key, sizeof key, (const unsigned char *)secret.p, secret.n, (const unsigned char *)"tollgate key digests", 20) == 0;
+		if (note.text[0] && warn)
+			warn(ctx, note.text);
+		tg_digest_key(key);
+	}
+	tg_secret_wipe(&secret);
+	explicit_bzero(key, sizeof key);
+	free(file);
+	return ok;
+}
+
+struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+{
+	const char *path = path_of(url);
+	if (strncmp(url, "sqlite:", 7) != 0 && strstr(url, "://")) {
+		tg_err_set(err, "[store] url: \"%.60s\": only sqlite:PATH is built", url);
+		return NULL;
+	}
+	struct tg_store *s = calloc(1, sizeof *s);
+	char *known = malloc(strlen(path) + 8);
+	tg_err_set(err, "out of memory");
+	if (s && known) {
+		snprintf(known, strlen(path) + 8, "%s.known", path);
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us() };
+	}
+	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
+		free(s ? s->url : NULL);
+		tg_uses_free(s ? s->uses : NULL);
+		free(known);
+		free(s);
+		return NULL;
+	}
+	atomic_store(&s->state, TG_STORE_AWAY);
+	bool there = access(path, F_OK) == 0 || access(known, F_OK) == 0;
+	enum tg_db_result r = TG_DB_AWAY;
+	char text[640];
+	if (!take_secret(path, secret, warn, ctx, err)) {
+		if (there)
+			goto never;
+		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
+		if (warn)
+			warn(ctx, text);
+		return s; /* a folder that cannot be written: the rest of the gate needs no database */
+	}
+	if (!there) {
+		s->fresh = true;
+		s->identity = tg_identity_new();
+		if (!s->identity || !tg_identity_seal(s->identity)) {
+			tg_err_set(err, "out of memory");
+			goto never;
+		}
+		atomic_store(&s->state, TG_STORE_OK);
+		atomic_fetch_add(&s->generation, 1);
+		return s;
+	}
+	if ((r = reach(s, err)) == TG_DB_BROKEN)
+		goto never;
+	if (r != TG_DB_OK) {
+		s->identity = tg_known_read(known);
+		atomic_fetch_add(&s->generation, 1);
+		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
+		if (warn)
+			warn(ctx, text);
+	}
+	return s;
+never:
+	tg_store_close(s);
+	return NULL;
+}
+
+void tg_store_close(struct tg_store *s)
+{
+	if (!s)
+		return;
+	tell_uses(s);
+	tg_db_close(s->db);
+	tg_identity_put(s->identity);
+	tg_uses_free(s->uses);
+	uv_mutex_destroy(&s->lock);
+	uv_mutex_destroy(&s->face);
+	free(s->url);
+	free(s->known);
+	free(s);
+}

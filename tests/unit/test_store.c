@@ -1,0 +1,374 @@
+/* The database: migrations, statements, what is known while it is away. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "policy/key_limits.h"
+#include "store/identity.h"
+#include "store/known.h"
+#include "store/migrations.h"
+#include "store/store.h"
+#include <sodium.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64], url[160], path[128];
+static const struct tg_secret given = { (char *)(uintptr_t)"0123456789abcdef0123456789abcdef", 32 };
+
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof dir, "/tmp/tollgate-unit-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/data/t.db", dir);
+	snprintf(url, sizeof url, "sqlite:%s", path);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	char name[160];
+	static const char *const names[] = { "data/t.db", "data/t.db-wal", "data/t.db-shm", "data/t.db.known", "data/secret.key", "copy", "data", "" };
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		snprintf(name, sizeof name, "%s/%s", dir, names[i]);
+		remove(name);
+	}
+	return 0;
+}
+
+static struct tg_store *open_store(void)
+{
+	struct tg_err err = { "" };
+	struct tg_store *s = tg_store_open(url, &given, NULL, NULL, &err);
+	if (!s)
+		fail_msg("%s", err.text);
+	return s;
+}
+
+/* ---- rows ---- */
+
+struct row {
+	struct tg_key_row k;
+	struct tg_user_row u;
+	uint8_t digest[32];
+	const char *id;
+	int64_t now;
+	bool found;
+	unsigned n;
+};
+
+static enum tg_db_result insert_key(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct row *r = ctx;
+	return tg_keys_insert(db, &r->k, r->digest, err);
+}
+
+static enum tg_db_result revoke_key(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct row *r = ctx;
+	return tg_keys_revoke(db, r->id, r->now, &r->found, err);
+}
+
+static enum tg_db_result insert_user(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct row *r = ctx;
+	return tg_users_insert(db, &r->u, err);
+}
+
+static struct row key_row(const char *id, uint8_t fill, int64_t expires)
+{
+	struct row r = { .k = { .id = id, .name = "n", .made_by = "me", .perms = TG_PERM_read_models | TG_PERM_manage_power, .limits = "{\"in_flight\":3}", .created_s = 100, .expires_s = expires,
+				.prefix = "tg_abcdef" },
+			 .id = id, .now = 200 };
+	memset(r.digest, fill, sizeof r.digest);
+	return r;
+}
+
+static void write_ok(struct tg_store *s, tg_store_change change, struct row *r)
+{
+	struct tg_err err = { "" };
+	uint64_t generation = 0, before = tg_store_generation(s);
+	if (tg_store_write(s, change, r, &generation, &err) != TG_DB_OK)
+		fail_msg("%s", err.text);
+	assert_true(generation > before);
+}
+
+static void test_a_key_from_row_to_principal(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row r = key_row("key_aaaaaaaaaaaaaaaa", 7, 0), past = key_row("key_bbbbbbbbbbbbbbbb", 8, 1);
+	struct stat st;
+	uint64_t generation;
+	write_ok(s, insert_key, &r);
+	write_ok(s, insert_key, &past);
+	struct tg_identity *d = tg_store_identity(s, &generation);
+	const struct tg_principal *p = tg_identity_key(d, r.digest);
+	assert_non_null(p);
+	assert_string_equal(p->id, "key_aaaaaaaaaaaaaaaa");
+	assert_string_equal(p->prefix, "tg_abcdef");
+	assert_int_equal(p->perms, r.k.perms);
+	assert_int_equal(p->limits.in_flight, 3);
+	assert_int_equal(p->source, TG_SRC_STORED_KEY);
+	assert_null(tg_identity_key(d, past.digest)); /* expired long ago: not even loaded */
+	assert_int_equal(tg_identity_union(d), r.k.perms);
+	/* The same digest or id again changes nothing. */
+	struct row twice = key_row("key_cccccccccccccccc", 7, 0);
+	struct tg_err err;
+	assert_int_equal(tg_store_write(s, insert_key, &twice, &generation, &err), TG_DB_CONFLICT);
+	assert_int_equal(tg_store_state(s), TG_STORE_OK);
+	tg_identity_put(d);
+	write_ok(s, revoke_key, &r);
+	assert_true(r.found);
+	write_ok(s, revoke_key, &r);
+	assert_false(r.found);
+	d = tg_store_identity(s, &generation);
+	assert_null(tg_identity_key(d, r.digest));
+	tg_identity_put(d);
+	tg_store_close(s);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void test_users(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	uint64_t generation;
+	struct row r = { .u = { .id = "usr_aaaaaaaaaaaaaaaa", .name = "ann", .password = "$argon2id$x", .perms = TG_PERM_ALL, .limits = "{}", .tokens_from_s = 9, .created_s = 1, .updated_s = 1 } };
+	struct row twice = r, off = r;
+	write_ok(s, insert_user, &r);
+	struct tg_err err;
+	twice.u.id = "usr_bbbbbbbbbbbbbbbb";
+	assert_int_equal(tg_store_write(s, insert_user, &twice, &generation, &err), TG_DB_CONFLICT);
+	off.u.id = "usr_cccccccccccccccc";
+	off.u.name = "bob";
+	off.u.disabled = true;
+	write_ok(s, insert_user, &off);
+	struct tg_identity *d = tg_store_identity(s, &generation);
+	const struct tg_user *u = tg_identity_user_named(d, TG_S("ann"));
+	assert_non_null(u);
+	assert_ptr_equal(u, tg_identity_user(d, TG_S("usr_aaaaaaaaaaaaaaaa")));
+	assert_string_equal(u->password, "$argon2id$x");
+	assert_int_equal(u->tokens_from, 9);
+	assert_true(tg_identity_user_named(d, TG_S("bob"))->disabled);
+	assert_null(tg_identity_user_named(d, TG_S("Ann")));
+	assert_null(tg_identity_user_named(d, TG_S("")));
+	assert_null(tg_identity_user_named(d, TG_S("ann\0x")));
+	assert_null(tg_identity_user(d, TG_S("usr_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")));
+	assert_true(tg_identity_named(d));
+	tg_identity_put(d);
+	tg_store_close(s);
+}
+
+/* What `known` says after a round trip is what the database said, but for names and passwords. */
+static void test_what_is_known(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 4102444800), u = { .u = { .id = "usr_aaaaaaaaaaaaaaaa", .name = "ann", .password = "x", .perms = TG_PERM_read_models, .limits = "{}",
+									  .tokens_from_s = 9 } };
+	write_ok(s, insert_key, &k);
+	write_ok(s, insert_user, &u);
+	tg_store_close(s);
+	char known[160];
+	snprintf(known, sizeof known, "%s.known", path);
+	struct tg_identity *d = tg_known_read(known);
+	assert_non_null(d);
+	const struct tg_principal *p = tg_identity_key(d, k.digest);
+	assert_non_null(p);
+	assert_int_equal(p->perms, k.k.perms);
+	assert_int_equal(p->expires_s, 4102444800);
+	assert_int_equal(p->limits.in_flight, 3);
+	assert_int_equal(p->hash, tg_stored_account("key_aaaaaaaaaaaaaaaa"));
+	const struct tg_user *who = tg_identity_user(d, TG_S("usr_aaaaaaaaaaaaaaaa"));
+	assert_non_null(who);
+	assert_int_equal(who->tokens_from, 9);
+	assert_false(tg_identity_named(d));
+	tg_identity_put(d);
+	/* Cut anywhere it is nothing. */
+	FILE *f = fopen(known, "r");
+	static char text[4096];
+	size_t n = fread(text, 1, sizeof text, f);
+	fclose(f);
+	for (size_t cut = 0; cut < n - 1; cut += 7) {
+		f = fopen(known, "w");
+		fwrite(text, 1, cut, f);
+		fclose(f);
+		assert_null(tg_known_read(known));
+	}
+}
+
+static void test_known_while_the_database_is_away(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0);
+	char away[160];
+	uint64_t generation;
+	write_ok(s, insert_key, &k);
+	tg_store_close(s);
+	snprintf(away, sizeof away, "%s/copy", dir);
+	assert_int_equal(rename(path, away), 0);
+	assert_int_equal(mkdir(path, 0700), 0); /* nothing can be opened there */
+	s = open_store();
+	assert_int_equal(tg_store_state(s), TG_STORE_AWAY);
+	struct tg_identity *d = tg_store_identity(s, &generation);
+	assert_non_null(tg_identity_key(d, k.digest));
+	tg_identity_put(d);
+	struct tg_err err;
+	assert_int_equal(tg_store_write(s, insert_key, &k, &generation, &err), TG_DB_AWAY);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rename(away, path), 0);
+	assert_int_equal(tg_store_write(s, revoke_key, &k, &generation, &err), TG_DB_AWAY); /* it was away a moment ago */
+	usleep(1100000);
+	write_ok(s, revoke_key, &k); /* it looks again by itself */
+	assert_true(k.found);
+	assert_int_equal(tg_store_state(s), TG_STORE_OK);
+	tg_store_close(s);
+}
+
+static void test_changes_of_others_are_seen(void **state)
+{
+	(void)state;
+	struct tg_store *a = open_store(), *b = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0);
+	uint64_t generation;
+	write_ok(a, insert_key, &k);
+	tg_store_poll(b);
+	struct tg_identity *d = tg_store_identity(b, &generation);
+	assert_non_null(tg_identity_key(d, k.digest));
+	tg_identity_put(d);
+	uint64_t quiet = tg_store_generation(b);
+	tg_store_poll(b);
+	assert_int_equal(tg_store_generation(b), quiet); /* nothing new is no new generation */
+	tg_store_close(a);
+	tg_store_close(b);
+}
+
+static void sql(const char *text)
+{
+	sqlite3 *h;
+	assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(h, text, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(h);
+}
+
+static void test_newer_and_damaged(void **state)
+{
+	(void)state;
+	struct tg_err err;
+	tg_store_close(open_store());
+	sql("UPDATE schema_version SET version = 99");
+	assert_null(tg_store_open(url, &given, NULL, NULL, &err));
+	assert_non_null(strstr(err.text, "newer"));
+	sql("UPDATE schema_version SET version = 1");
+	tg_store_close(open_store());
+	FILE *f = fopen(path, "r+");
+	for (int i = 0; i < 4096; i++)
+		fputc('x', f);
+	fclose(f);
+	assert_null(tg_store_open(url, &given, NULL, NULL, &err));
+	assert_non_null(strstr(err.text, "database"));
+	assert_null(tg_store_open("postgres://x/y", &given, NULL, NULL, &err));
+	assert_non_null(strstr(err.text, "[store] url"));
+}
+
+static void test_limits_that_cannot_be_read_are_tight(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0);
+	k.k.limits = "{\"of_tomorrow\":1}";
+	uint64_t generation;
+	write_ok(s, insert_key, &k);
+	struct tg_identity *d = tg_store_identity(s, &generation);
+	assert_int_equal(tg_identity_key(d, k.digest)->limits.in_flight, 1);
+	assert_int_equal(tg_identity_key(d, k.digest)->limits.requests.n, 1);
+	tg_identity_put(d);
+	tg_store_close(s);
+}
+
+static void test_made_keys(void **state)
+{
+	(void)state;
+	char id[TG_STORED_ID_LEN + 12] = "", again[TG_STORED_ID_LEN + 12], key[TG_STORED_KEY_LEN + 1], other[TG_STORED_KEY_LEN + 1];
+	assert_true(tg_stored_key_make(id, key));
+	assert_int_equal(strlen(id), TG_STORED_ID_LEN);
+	assert_int_equal(strlen(key), TG_STORED_KEY_LEN);
+	assert_memory_equal(key + 3, id + 4, 16);
+	memcpy(again, id, sizeof id);
+	assert_true(tg_stored_key_make(again, other));
+	assert_string_equal(again, id);
+	assert_memory_equal(other, key, 20);
+	assert_string_not_equal(other, key);
+}
+
+static void test_permissions_as_text(void **state)
+{
+	(void)state;
+	char text[TG_PERMS_TEXT];
+	for (uint32_t mask = 0; mask <= TG_PERM_ALL; mask += 37) {
+		tg_perms_text(mask, ",", text);
+		assert_int_equal(tg_perms_listed(tg_slice_cstr(text)), mask);
+	}
+	assert_int_equal(tg_perms_listed(TG_S("read_models,of_tomorrow,manage_power")), TG_PERM_read_models | TG_PERM_manage_power);
+	assert_int_equal(tg_perm_named(TG_S("read_model")), 0);
+	assert_int_equal(tg_perm_named(TG_S("read_models ")), 0);
+}
+
+static bool count_them(void *ctx, const char *id, uint64_t last_s)
+{
+	(void)id;
+	assert_true(last_s > 0);
+	return --*(int *)ctx > 0; /* the last of them is not taken */
+}
+
+/* Places stay where they are however many come, and what changed is told once, also when the telling was broken off. */
+static void test_uses(void **state)
+{
+	(void)state;
+	enum { N = 5000 };
+	static struct tg_use *at[N];
+	struct tg_uses *u = tg_uses_new();
+	char id[24];
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "key_%016d", i);
+		at[i] = tg_uses_of(u, id);
+		assert_non_null(at[i]);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "key_%016d", i);
+		assert_ptr_equal(tg_uses_of(u, id), at[i]);
+		assert_int_equal(tg_uses_last(u, id), 0);
+	}
+	assert_int_equal(tg_uses_last(u, "key_of_nobody"), 0);
+	assert_null(tg_uses_of(u, "key_that_is_longer_than_any"));
+	for (int i = 0; i < 10; i++)
+		atomic_store(&at[i]->last_s, 100 + (uint64_t)i);
+	int left = 4;
+	tg_uses_changed(u, count_them, &left); /* three are told, the fourth is refused */
+	assert_int_equal(left, 0);
+	left = 100;
+	tg_uses_changed(u, count_them, &left);
+	assert_int_equal(left, 93);
+	left = 100;
+	tg_uses_changed(u, count_them, &left);
+	assert_int_equal(left, 100);
+	tg_uses_free(u);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_a_key_from_row_to_principal), T(test_users), T(test_what_is_known), T(test_known_while_the_database_is_away), T(test_changes_of_others_are_seen),
+		T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_uses), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
