@@ -29,6 +29,7 @@ struct tg_store {
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
 	uint64_t tried_us;
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
+	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
 	struct tg_uses *uses;
 	uint64_t told_us;         /* when the database last heard of them */
@@ -83,6 +84,10 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 {
 	if (s->db)
 		return TG_DB_OK;
+	if (s->closed) {
+		tg_err_set(err, "there was no database and none could be made when the gate started");
+		return TG_DB_AWAY;
+	}
 	if (s->tried_us && tg_mono_us() - s->tried_us < AGAIN_US) {
 		tg_err_set(err, "the database was away a moment ago"); /* who waits in line need not each wait for it */
 		return TG_DB_AWAY;
@@ -312,6 +317,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
 		if (warn)
 			warn(ctx, text);
+		s->closed = true;
 		return s; /* a folder that cannot be written: the rest of the gate needs no database */
 	}
 	if (!there) {

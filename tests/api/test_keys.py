@@ -426,3 +426,15 @@ def test_many_changes_at_once(g):
     for r in answers[::9]:
         if r.status_code == 201:
             assert g.client(r.json()["key"]).get("/v1/models").status_code == 200
+
+
+def test_no_place_for_a_database(gate):
+    """Where nothing can be written the gate works with keys of files and variables; what needs the database says so, also once there is one: its keys are under a secret this process does not have."""
+    g = gate(start=False)
+    (g.dir / "data").write_text("a file, no folder")
+    g.start()
+    assert "no database" in g.stderr() and g.client(ADMIN).get("/v1/models").status_code == 200
+    (g.dir / "data").unlink()
+    for r in (g.client(ADMIN).post(KEYS, json={"name": "k", "permissions": []}), g.client(ADMIN).get(KEYS), g.client().post("/api/v1/auth/login", json={"username": "a", "password": "b"})):
+        assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1
+    assert g.client().get("/health").json()["checks"]["database"] == "unhealthy"
