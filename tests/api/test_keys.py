@@ -438,3 +438,14 @@ def test_no_place_for_a_database(gate):
     for r in (g.client(ADMIN).post(KEYS, json={"name": "k", "permissions": []}), g.client(ADMIN).get(KEYS), g.client().post("/api/v1/auth/login", json={"username": "a", "password": "b"})):
         assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1
     assert g.client().get("/health").json()["checks"]["database"] == "unhealthy"
+
+
+def test_limits_of_a_key(g):
+    """`limits` in the body hold for that key and no other, over both of its secrets."""
+    k = make(g, ["read_models"], limits={"requests": "3/hour", "tokens_per_minute": 1000, "in_flight": 2})
+    assert k["limits"] == {"requests": "3/hour", "tokens_per_minute": 1000, "in_flight": 2}
+    other = g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate").json()
+    answers = [g.client(key).get("/v1/models") for key in (k["key"], other["key"], k["key"], other["key"])]
+    assert [r.status_code for r in answers] == [200, 200, 200, 429] and answers[3].json()["code"] == "RATE_LIMITED"
+    assert [r.headers["x-ratelimit-remaining"] for r in answers] == ["2", "1", "0", "0"]
+    assert g.client(make(g, ["read_models"])["key"]).get("/v1/models").status_code == 200
