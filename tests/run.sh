@@ -61,7 +61,7 @@ pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test ye
 	for a; do
 		case $a in tests/*) [ -z "$(find "$a" -name 'test_*.py' -print -quit 2>/dev/null)" ] || dirs+=("$a") ;; *) dirs+=("$a") ;; esac
 	done
-	local pytest=(env TOLLGATE_BIN="$PWD/$binary" timeout "${SUITE_SECONDS:-1200}" "${run[@]}" $python -m pytest -q --tb=short -o cache_dir="$PWD/$logs/$name.cache")
+	local pytest=(env TOLLGATE_BIN="$PWD/$binary" timeout "${SUITE_SECONDS:-1800}" "${run[@]}" $python -m pytest -q --tb=short -o cache_dir="$PWD/$logs/$name.cache")
 	"${pytest[@]}" --junitxml="$xml" --durations=5 "${dirs[@]}" 2>&1 | tee "$logs/$name.log"
 	status=${PIPESTATUS[0]} again=0
 	if [ "$status" -eq 1 ] && ! grep -qE 'Sanitizer|runtime error:' "$logs/$name.log"; then
