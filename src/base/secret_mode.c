@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* What belongs to us must be ours alone (0600); what is somebody else's reaches us through its group (0640), as PostgreSQL has it. */
-enum { OTHERS_OF_OURS = 077, OTHERS_OF_FOREIGN = 037 };
+enum { OTHERS_OF_OURS = 066, OTHERS_OF_FOREIGN = 026 };
 
 mode_t tg_secret_file_exposed(const char *path)
 {

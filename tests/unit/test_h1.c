@@ -617,7 +617,7 @@ static void test_names(void **state)
 		{ "proxy-connection", TG_H_PROXY }, { "proxy-authorization", TG_H_PROXY }, { "proxy-authenticate", TG_H_PROXY }, { "retry-after", TG_H_RETRY_AFTER },
 		{ "set-cookie", TG_H_SET_COOKIE }, { "cache-control", TG_H_CACHE_CONTROL }, { "user-agent", TG_H_USER_AGENT }, { "x-session-id", TG_H_X_SESSION_ID },
 		{ "location", TG_H_LOCATION }, { "www-authenticate", TG_H_WWW_AUTHENTICATE }, { "date", TG_H_DATE }, { "server", TG_H_SERVER }, { "via", TG_H_VIA },
-		{ "access-control-request-method", TG_H_ACCESS_CONTROL_REQUEST_METHOD },
+		{ "access-control-request-method", TG_H_ACCESS_CONTROL_REQUEST_METHOD }, { "access-control-request-headers", TG_H_ACCESS_CONTROL_REQUEST_HEADERS },
 	};
 	bool seen[TG_H_COUNT] = { [TG_H_OTHER] = true };
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

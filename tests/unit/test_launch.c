@@ -274,7 +274,7 @@ static void test_secrets_of_the_table(void **state)
 	struct tg_worker *w = worker(c, 0);
 	unsigned secrets = 0, others = 0;
 	for (unsigned i = 0; i < tg_noptions; i++) {
-		bool secret = tg_options[i].type == TG_OPT_SECRET || tg_options[i].type == TG_OPT_KEYS;
+		bool secret = tg_opt_secret(tg_options[i].type) || tg_options[i].type == TG_OPT_KEYS;
 		char names[256], *save = NULL;
 		snprintf(names, sizeof names, "%s", tg_options[i].aliases);
 		for (char *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {

@@ -17,7 +17,7 @@ static void test_modes(void **state)
 		bool ours, foreign; /* open to others */
 	} rows[] = {
 		{ 0400, false, false }, { 0600, false, false }, { 0640, true, false }, { 0440, true, false }, { 0620, true, true }, { 0660, true, true }, { 0604, true, true },
-		{ 0644, true, true }, { 0602, true, true }, { 0601, true, true }, { 0777, true, true },
+		{ 0644, true, true }, { 0602, true, true }, { 0601, false, false }, { 0777, true, true },
 	};
 	char dir[] = "/tmp/tg-secret-XXXXXX";
 	assert_non_null(mkdtemp(dir));

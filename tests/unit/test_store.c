@@ -263,7 +263,10 @@ static void test_newer_and_damaged(void **state)
 {
 	(void)state;
 	struct tg_err err;
-	tg_store_close(open_store());
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0);
+	write_ok(s, insert_key, &k);
+	tg_store_close(s);
 	sql("UPDATE schema_version SET version = 99");
 	assert_null(tg_store_open(url, &given, NULL, NULL, &err));
 	assert_non_null(strstr(err.text, "newer"));
