@@ -1,6 +1,6 @@
 /*
  * tollgate backup, tollgate restore: what a gate cannot be set up again without, as plain files in a folder: the database (a consistent copy, also while a gate runs), the secrets its keys and
- * tokens depend on, the key files. manifest.json names each with its SHA-256; a restore checks them all before it touches anything.
+ * tokens depend on, the key files, what was changed while it ran. manifest.json names each with its SHA-256; a restore checks them all before it touches anything.
  *
  * A restore replaces files one by one, each whole; it refuses while anybody has the database open, since a database must not change under its readers.
  */
@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PARTS = 5, HEX = 65 };
+enum { PARTS = 6, HEX = 65 };
 
 /* A file of the gate and its name in a backup. */
 struct part {
@@ -31,7 +31,7 @@ struct part {
 };
 
 static const char usage_backup[] = "usage: tollgate backup DIR [--config FILE]\n\n"
-				   "Copies the database, its secrets and the key files into DIR, which is made and must not exist. A gate may run meanwhile.\n";
+				   "Copies the database, its secrets, the key files and data/settings.json into DIR, which is made and must not exist. A gate may run meanwhile.\n";
 static const char usage_restore[] = "usage: tollgate restore DIR [--force] [--config FILE]\n\n"
 				    "Puts the files of a backup in their places. What is there already is only replaced with --force. Stop the gate first.\n";
 
@@ -43,13 +43,15 @@ static bool places(const struct tg_config *c, struct part parts[PARTS], struct t
 	parts[2] = (struct part){ .name = "jwt.secret" };
 	parts[3] = (struct part){ .name = "keys.env" };
 	parts[4] = (struct part){ .name = "api_keys.json" };
+	parts[5] = (struct part){ .name = "settings.json" };
 	bool ok = strlen(db) + sizeof "secret.key" < PATH_MAX && strlen(c->api_keys_file) < PATH_MAX;
 	if (ok) {
 		snprintf(parts[0].path, PATH_MAX, "%s", db);
 		snprintf(parts[1].path, PATH_MAX, "%.*ssecret.key", slash ? (int)(slash + 1 - db) : 0, db);
 		snprintf(parts[4].path, PATH_MAX, "%s", c->api_keys_file);
 	}
-	ok = ok && tg_config_data_path(c, "jwt.secret", parts[2].path, PATH_MAX) && tg_config_data_path(c, "keys.env", parts[3].path, PATH_MAX);
+	ok = ok && tg_config_data_path(c, "jwt.secret", parts[2].path, PATH_MAX) && tg_config_data_path(c, "keys.env", parts[3].path, PATH_MAX) &&
+	     tg_config_data_path(c, "settings.json", parts[5].path, PATH_MAX);
 	if (!ok)
 		tg_err_set(err, "a path is too long");
 	return ok;

@@ -152,6 +152,15 @@ static bool opened_to_loopback(struct tg_exchange *x)
 	       tg_addr_is_loopback(peer) && came_straight(x, false);
 }
 
+/* Only of tokens that we signed: what others made up is one of many guesses, and its own line says so. */
+static void say_why(const struct tg_exchange *x, const char *why)
+{
+	char rid[129];
+	struct tg_slice id = tg_exchange_rid(x);
+	snprintf(rid, sizeof rid, "%.*s", (int)id.n, id.p);
+	tg_log(TG_LOG_F_INFO, "auth.token_refused", "t:request_id", rid, "s:why", why, NULL);
+}
+
 /* A token names a user; what he may is looked up, and so is whether the token was ended before its time (policy/token.h). */
 static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slice c)
 {
@@ -159,11 +168,16 @@ static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slic
 	struct tg_token t;
 	enum tg_token_result r = tg_token_verify(x->gl->tokens, c, (int64_t)(x->wall_us / 1000000u), &t);
 	x->was_ours = !tg_token_guessed(r);
-	if (r != TG_TOKEN_OK)
+	if (r != TG_TOKEN_OK) {
+		if (x->was_ours)
+			say_why(x, tg_token_reason(r));
 		return NULL;
+	}
 	const struct tg_user *u = tg_identity_user(d, tg_slice_cstr(t.sub));
-	if (!u || u->disabled || t.iat < u->tokens_from || tg_identity_revoked(d, tg_slice_cstr(t.jti)))
+	if (!u || u->disabled || t.iat < u->tokens_from || tg_identity_revoked(d, tg_slice_cstr(t.jti))) {
+		say_why(x, "its user is gone or disabled, or it was ended");
 		return NULL;
+	}
 	x->token_from = t.iat;
 	x->token_ends = t.exp;
 	memcpy(x->token_id, t.jti, sizeof x->token_id);

@@ -86,11 +86,6 @@ enum tg_password_answer tg_password_verify(const char *encoded, struct tg_slice 
 	return r == 0 && known ? TG_PASSWORD_OK : TG_PASSWORD_WRONG;
 }
 
-bool tg_password_needs_rehash(const char *encoded)
-{
-	return crypto_pwhash_str_needs_rehash(encoded, cost.passes, cost.memory) != 0;
-}
-
 /* ---- the hasher ---- */
 
 struct tg_password_job {

@@ -25,7 +25,6 @@ enum tg_password_answer {
 bool tg_password_hash(struct tg_slice password, char out[TG_PASSWORD_HASH]); /* false: no memory, or longer than TG_PASSWORD_MAX */
 /* encoded NULL: there is no such user; a stand-in of today's parameters is tried, at the same cost, and the answer is WRONG. */
 enum tg_password_answer tg_password_verify(const char *encoded, struct tg_slice password);
-bool tg_password_needs_rehash(const char *encoded); /* made with other parameters than today's: hash again when the password is known */
 
 /*
  * The process's hasher. At most TG_HASHING_AT_ONCE hashes run at a time, each within TG_HASHING_MEMORY / TG_HASHING_AT_ONCE bytes (a stored string that asks for more is FAILED), and at most

@@ -386,8 +386,10 @@ def test_killed_while_keys_are_made(g):
 def test_backup_and_restore(g, tmp_path):
     """A backup of a running gate, put back into an empty place and over a full one: keys made before it are keys again, those made after are not."""
     before = make(g, ["read_models"])
+    assert g.client(ADMIN).patch("/api/v1/config", json={"limits": {"ml": "5/minute"}}).status_code == 200
     p = cli(g, "backup", tmp_path / "b")
     assert p.returncode == 0 and "tollgate.db" in p.stdout, p.stderr
+    g.client(ADMIN).patch("/api/v1/config", json={"limits": {"ml": None}})
     assert cli(g, "backup", tmp_path / "b").returncode == 1  # there is one already
     assert all(f.stat().st_mode & 0o777 == 0o600 for f in (tmp_path / "b").iterdir())
     after = make(g, ["read_models"])
@@ -399,6 +401,7 @@ def test_backup_and_restore(g, tmp_path):
     assert p.returncode == 0, p.stderr
     g.start()
     assert g.client(before["key"]).get("/v1/models").status_code == 200 and g.client(after["key"]).get("/v1/models").status_code == 401
+    assert g.client(ADMIN).get("/api/v1/config").json() == {"settings": {"limits": {"ml": "5/minute"}}}
     g.stop()
     (tmp_path / "b/secret.key").write_text("0" * 64)
     p = cli(g, "restore", tmp_path / "b", "--force")

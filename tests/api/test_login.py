@@ -134,7 +134,9 @@ def test_login_bodies_that_are_none(g, body, field):
 def test_logout_ends_the_token_alone(g):
     a, b = bearer(g, login(g)), bearer(g, login(g))
     assert a.post(LOGOUT).status_code == 204
-    assert a.get("/api/v1/models").status_code == 401 and b.get("/api/v1/models").status_code == 200
+    refused = a.get("/api/v1/models")
+    assert refused.status_code == 401 and b.get("/api/v1/models").status_code == 200
+    g.wait_log(lambda r: r["event"] == "auth.token_refused" and r["request_id"] == refused.headers["x-request-id"] and "ended" in r["why"])
     r = g.client(ADMIN).post(LOGOUT)
     assert r.status_code == 400 and "key" in r.json()["message"]
     assert g.client().post(LOGOUT).status_code == 401
@@ -249,6 +251,7 @@ def test_tokens_by_a_second_opinion(gate):
                                    ({"nbf": now + 600}, secret, "HS256"), ({}, secret[::-1], "HS256"), ({}, secret * 2, "HS512"), ({"exp": None}, secret, "HS256")):
         claim = {k: v for k, v in {**good, **change}.items() if v is not None}
         assert bearer(g, jwt.encode(claim, key, algorithm=algorithm)).get("/v1/models").status_code == 401, (change, algorithm)
+    assert any("expired" in r["why"] for r in g.log(wait=0.2) if r["event"] == "auth.token_refused")
 
 
 def test_verify(g):

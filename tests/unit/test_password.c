@@ -55,9 +55,6 @@ static void a_hash_verifies_and_nothing_else(void **state)
 	assert_int_equal(tg_password_verify(hash, (struct tg_slice){ 0 }), TG_PASSWORD_WRONG);
 	assert_int_equal(tg_password_verify(hash, TG_S("correct horse\0")), TG_PASSWORD_WRONG);
 	assert_int_equal(tg_password_verify(NULL, TG_S("correct horse")), TG_PASSWORD_WRONG);
-	assert_false(tg_password_needs_rehash(hash));
-	assert_true(tg_password_needs_rehash(cheap));
-	assert_true(tg_password_needs_rehash("rubbish"));
 	char *long_one = malloc(TG_PASSWORD_MAX + 1);
 	memset(long_one, 'x', TG_PASSWORD_MAX + 1);
 	assert_false(tg_password_hash((struct tg_slice){ long_one, TG_PASSWORD_MAX + 1 }, again));
