@@ -47,13 +47,21 @@ def test_create_as_the_document_does(g):
     assert own.post("/models/reload").status_code == 403  # S0's routes too: managed keys are 403, not 401 (C-06)
 
 
-def test_key_works_on_every_loop_at_once(g):
-    """S2-14: the answer comes when all loops know the key."""
-    for _ in range(20):
-        key = make(g, ["read_models"])["key"]
-        for _ in range(6):  # new connections: the kernel spreads them over the loops
-            with g.client(key) as c:
-                assert c.get("/v1/models").status_code == 200
+def test_a_change_is_answered_when_it_is_in_force(gate):
+    """S2-14, S2-18: after the answer every connection, on whichever loop, judges by the change. A configuration of many models makes publishing slow enough to tell."""
+    g = gate(models=[{"name": f"m{i}", "urls": [f"http://127.0.0.1:{1 + i % 9}"], "probe_ms": 0} for i in range(600)], toml=LIMITS)
+    admin = g.client(ADMIN)
+    late = 0
+    for _ in range(10):
+        k = admin.post(KEYS, json={"name": "k", "permissions": ["read_models"]}).json()
+        for _ in range(4):  # new connections: the kernel spreads them over the loops
+            with g.client(k["key"]) as c:
+                late += c.get("/auth/verify").status_code != 200
+        admin.delete(f"{KEYS}/{k['id']}")
+        for _ in range(4):
+            with g.client(k["key"]) as c:
+                late += c.get("/auth/verify").status_code != 401
+    assert late == 0
 
 
 @pytest.mark.parametrize("body,field", [
