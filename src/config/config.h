@@ -93,6 +93,12 @@ struct tg_config {
 	uint32_t reserve_tokens, reserve_bytes;           /* what a request reserves: gate/limit.c */
 	/* [artifacts] */
 	char *artifacts_url;       /* "file:FOLDER", "s3://BUCKET[/PREFIX]" */
+	bool ml_engine;
+	uint64_t ml_max_body_bytes;
+	char *ml_spool, *ml_datasets; /* folders */
+	uint32_t ml_train_jobs, ml_predict_jobs; /* at the same time */
+	uint32_t ml_threads;       /* of one training; 0: one a core */
+	char *audit_path;          /* "": none */
 	/* [log] */
 	bool log_debug;            /* log_level is debug then */
 	char *log_path;            /* "-": stdout */

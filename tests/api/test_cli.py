@@ -140,7 +140,7 @@ BROKEN = [
     ('[[model]]\nname = "m"\nurls = ["http://127.0.0.1:1"]\nprotocol = "grpc"\n', 4, "protocol", "openai"),
     ('[server]\nthreads = 1\nthreads = 2\n', 3, "threads", None),
     ('[server\nthreads = 1\n', 1, "", None),
-    ('[audit]\npath = "x"\n', None, "audit", "not built yet"),
+    ('[audit]\nrequired = true\n', None, "audit", "not a condition of answers yet"),
     ('[server]\ncors_origins = ["https://app.example/"]\n', 2, "cors_origins", "without the last /"),
 ]
 

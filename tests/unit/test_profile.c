@@ -291,7 +291,6 @@ static void test_bad_settings(void **state)
 	static const struct {
 		const char *var, *warning;
 	} slips[] = {
-		{ "CREDIT_RISK_AUDIT_LOG_PATH=x", "CREDIT_RISK_AUDIT_LOG_PATH is ignored: the audit log is not built yet\n" },
 		{ "CREDIT_RISK_DEBUGS=true", "CREDIT_RISK_DEBUGS is ignored: document 004 has no such setting\n" },
 		{ "CREDIT_RISK_S3_BUCKET=models", "environment CREDIT_RISK_S3_BUCKET is ignored: CREDIT_RISK_MODEL_STORAGE_TYPE is not s3\n" },
 		{ "CREDIT_RISK_DEBUG=false", "" },

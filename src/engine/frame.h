@@ -1,0 +1,68 @@
+#pragma once
+/*
+ * Tables of training and prediction data as columns: parsed once, from JSON rows ({"columns": [...], "data": [[...], ...]}) or CSV, as the bytes come; no tree of cells is ever built.
+ * On disk (the spool) a frame is one file that is mapped and read back without being parsed again.
+ */
+#include "base/buf.h"
+#include "base/err.h"
+#include <stdint.h>
+
+#define TG_FRAME_COLUMNS_MAX 4096
+#define TG_FRAME_NAME_MAX 256       /* bytes of a column's name, UTF-8 */
+#define TG_FRAME_TEXT_MAX 65536     /* bytes of a text cell */
+#define TG_FRAME_WORDS_MAX 1000000  /* different texts of a column */
+#define TG_FRAME_NO_WORD UINT32_MAX /* a null in a column of texts */
+
+enum tg_column_type {
+	TG_COLUMN_EMPTY,  /* nulls only, or no row */
+	TG_COLUMN_NUMBER, /* number[]: NaN is null. JSON true and false are 1 and 0. Infinities do not occur */
+	TG_COLUMN_TEXT,   /* word[]: places in words[] */
+};
+struct tg_column {
+	const char *name;          /* unique in its frame */
+	enum tg_column_type type;
+	bool integers;             /* NUMBER: every cell was written as a whole number */
+	uint64_t nulls;
+	double *number;            /* [rows] */
+	uint32_t *word;            /* [rows] */
+	const struct tg_slice *words; /* in the order of their first use */
+	uint32_t nwords;
+};
+struct tg_frame {
+	uint64_t rows;
+	unsigned ncolumns;
+	struct tg_column *columns;
+	/* Where it was kept (prediction only): each cell as it was written, row by row: rows * ncolumns slices of JSON text; NULL: not kept. */
+	const struct tg_slice *cells;
+	void *owner;               /* the mapping or the memory behind all of it */
+};
+const struct tg_column *tg_frame_column(const struct tg_frame *f, const char *name); /* NULL: none */
+void tg_frame_free(struct tg_frame *f);
+/* The spool's file. Written to a temporary name beside, fsynced, renamed; false: errno. */
+bool tg_frame_write(const struct tg_frame *f, int folder, const char *name, struct tg_err *err);
+/* NULL: missing, truncated or damaged (it has a checksum); err: one sentence. */
+struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err);
+
+/*
+ * Reading. A reader takes a whole request body piece by piece; members of the object that are no frames are kept as they are written (members, at most TG_INTAKE_MEMBERS_MAX bytes).
+ */
+#define TG_INTAKE_MEMBERS_MAX 65536
+enum tg_intake_kind {
+	TG_INTAKE_TRAIN,          /* 003 $train: frame `data` (required, at least one column) */
+	TG_INTAKE_PREDICT,        /* 003 $predict: frame `future` (required; cells kept), `historic` (required, may have no rows: checked, counted, dropped), `geo` any JSON, dropped */
+	TG_INTAKE_CREDIT_TRAIN,   /* 004 /train: frame `data`, optional */
+	TG_INTAKE_CREDIT_PREDICT, /* 004 /predict: frame `data`, or `applications`: an array of objects validated by tables/application.def, which becomes a frame; one of the two */
+	TG_INTAKE_CSV,            /* a CSV file (RFC 4180, a header row) */
+};
+struct tg_intake_fault {
+	char field[160]; /* "data.data[3][1]", "applications[0].person_age", "row 4, column rainfall" for CSV; "" : the body as a whole */
+	char why[256];   /* "must be a number, a string, true, false or null"; no text of the caller's but names, cut */
+};
+struct tg_frame_reader; /* opaque */
+struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory */
+void tg_frame_reader_free(struct tg_frame_reader *r);
+/* False: it cannot become one any more; f says why. */
+bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f);
+/* The end of the body. *frame: NULL where the kind allows none and there was none; else the caller's. members: JSON object text, the reader's. hash: SHA-256 in hex over columns and cells, the same
+ * for the same data however the JSON is spaced. */
+bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members, char hash[65], struct tg_intake_fault *f);
