@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh replay: runs every target of tests/fuzz over its corpus once. fuzz.sh run SECONDS: splits that time among the targets, one a core at a time.
+# fuzz.sh replay: runs every target of tests/fuzz over its corpus once. fuzz.sh run SECONDS: splits that time among the targets, FUZZ_JOBS (one a core) at a time.
 # A target is tests/fuzz/fuzz_NAME.c with seeds in tests/fuzz/corpus/NAME/ and, if it helps, words in tests/fuzz/NAME.dict. What a run
 # learns stays in build/fuzz-corpus/NAME. An input that crashes is written to tests/fuzz/crashes/NAME/ and fails the run: mend the fault,
 # then move the input into the corpus, where every later replay reads it.
@@ -63,4 +63,4 @@ if [ ${#names[@]} -eq 0 ]; then
 fi
 each=$((total / ${#names[@]}))
 [ $each -ge 1 ] || each=1
-printf '%s\0' "${names[@]}" | xargs -0 -P "$(nproc)" -I{} bash scripts/fuzz.sh one "$mode" {} $each
+printf '%s\0' "${names[@]}" | xargs -0 -P "${FUZZ_JOBS:-$(nproc)}" -I{} bash scripts/fuzz.sh one "$mode" {} $each

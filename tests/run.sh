@@ -115,7 +115,7 @@ join() { # NAME
 
 fuzz_stage() { # replay | run SECONDS
 	local log=$logs/fuzz.$1.log status=0 ok bad
-	bash scripts/fuzz.sh "$@" >"$log" 2>&1 || status=$?
+	nice -n 19 bash scripts/fuzz.sh "$@" >"$log" 2>&1 || status=$?
 	cat "$log"
 	ok=$(grep -c '^ok ' "$log") bad=$(grep -c '^FAILED' "$log")
 	[ $status -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
@@ -141,9 +141,11 @@ else
 	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 aside asan pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
 	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py "${suites[@]}"
 	join asan
-	[ -x build/tsan/tollgate ] && TOLLGATE_START_S=60 pytest_stage tsan build/tsan/tollgate -m 'not slow and not release_only' "${tsan_suites[@]}"
 	fuzz_stage replay
-	[ "$FUZZ_SECONDS" -eq 0 ] || fuzz_stage run "$FUZZ_SECONDS"
+	# The instrumented suites leave most of a core to the fuzzers, which give way to them.
+	[ "$FUZZ_SECONDS" -eq 0 ] || FUZZ_JOBS=1 aside fuzz fuzz_stage run "$FUZZ_SECONDS"
+	[ -x build/tsan/tollgate ] && TOLLGATE_START_S=60 pytest_stage tsan build/tsan/tollgate -m 'not slow and not release_only' "${tsan_suites[@]}"
+	join fuzz
 fi
 
 if [ $skipped -gt 0 ]; then
