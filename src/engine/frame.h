@@ -23,8 +23,8 @@ struct tg_column {
 	enum tg_column_type type;
 	bool integers;             /* NUMBER: every cell was written as a whole number */
 	uint64_t nulls;
-	double *number;            /* [rows] */
-	uint32_t *word;            /* [rows] */
+	double *number;            /* [rows]; NULL unless NUMBER */
+	uint32_t *word;            /* [rows]; NULL unless TEXT */
 	const struct tg_slice *words; /* in the order of their first use */
 	uint32_t nwords;
 };
@@ -32,19 +32,38 @@ struct tg_frame {
 	uint64_t rows;
 	unsigned ncolumns;
 	struct tg_column *columns;
-	/* Where it was kept (prediction only): each cell as it was written, row by row: rows * ncolumns slices of JSON text; NULL: not kept. */
-	const struct tg_slice *cells;
-	void *owner;               /* the mapping or the memory behind all of it */
+	/*
+	 * Where they were kept (prediction only): the rows as they were written, one after the other, the cells of each with a comma between and no white space around; NULL: not kept.
+	 * ends[row]: where the row ends in text. 8 bytes a row: an index of every cell would be larger than the body it came from.
+	 */
+	const char *text;
+	const uint64_t *ends;      /* [rows] */
+	struct tg_frame_owner *owner; /* what the memory belongs to; NULL: to whoever put the frame together, and tg_frame_free leaves it alone */
+};
+struct tg_frame_owner {
+	void (*free)(struct tg_frame *f); /* the frame itself as well */
 };
 const struct tg_column *tg_frame_column(const struct tg_frame *f, const char *name); /* NULL: none */
-void tg_frame_free(struct tg_frame *f);
-/* The spool's file. Written to a temporary name beside, fsynced, renamed; false: errno. */
+void tg_frame_free(struct tg_frame *f); /* NULL is fine */
+/* A row as it was written: `12,"x",null`. Only where f->ends is set. */
+static inline struct tg_slice tg_frame_line(const struct tg_frame *f, uint64_t row)
+{
+	uint64_t from = row ? f->ends[row - 1] : 0;
+	return (struct tg_slice){ f->text + from, (size_t)(f->ends[row] - from) };
+}
+/* The cells of a line, one after the other; *at begins at 0. False: there is none left. */
+bool tg_frame_next_cell(struct tg_slice line, size_t *at, struct tg_slice *cell);
+/* SHA-256 in hex over names and cells: the same for the same values, whether they came as JSON or as CSV, however they were spaced. False: no memory. */
+bool tg_frame_hash(const struct tg_frame *f, char hex[65]);
+/* The spool's file, name.RANDOM.part while it is written, then renamed, not synced. name: no path. False: nothing of it is left; err: one sentence; errno. */
 bool tg_frame_write(const struct tg_frame *f, int folder, const char *name, struct tg_err *err);
 /* NULL: missing, truncated or damaged (it has a checksum); err: one sentence. */
 struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err);
 
 /*
  * Reading. A reader takes a whole request body piece by piece; members of the object that are no frames are kept as they are written (members, at most TG_INTAKE_MEMBERS_MAX bytes).
+ * It needs at most six times the bytes it was fed (cells of one digit each), and 500 bytes a column; with numbers of six digits about as many as it was fed. A frame may have no rows: whether that will do
+ * is for whoever uses it.
  */
 #define TG_INTAKE_MEMBERS_MAX 65536
 enum tg_intake_kind {
@@ -57,6 +76,8 @@ enum tg_intake_kind {
 struct tg_intake_fault {
 	char field[160]; /* "data.data[3][1]", "applications[0].person_age", "row 4, column rainfall" for CSV; "" : the body as a whole */
 	char why[256];   /* "must be a number, a string, true, false or null"; no text of the caller's but names, cut */
+	bool too_large;  /* past max_bytes: a 413 */
+	bool memory;     /* none was left: not the sender's fault, a 500 */
 };
 struct tg_frame_reader; /* opaque */
 struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory */

@@ -1,0 +1,72 @@
+/* The reader of frame.h: counts the bytes, hands them to the machine of their kind, keeps the first fault, and signs what came of them. */
+#include "engine/csv.h"
+#include "engine/fault.h"
+#include "engine/rows.h"
+
+#define BYTES_MAX ((uint64_t)1 << 40) /* so that no sum of sizes overflows */
+
+struct tg_frame_reader {
+	uint64_t bytes, max_bytes;
+	struct tg_rows *rows; /* one of the two */
+	struct tg_csv *csv;
+	bool ended;
+	struct tg_intake_fault fault; /* why[0]: it has one */
+};
+
+struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes)
+{
+	struct tg_frame_reader *r = calloc(1, sizeof *r);
+	if (!r)
+		return NULL;
+	r->max_bytes = max_bytes = max_bytes < BYTES_MAX ? max_bytes : BYTES_MAX;
+	if (kind == TG_INTAKE_CSV)
+		r->csv = tg_csv_new(max_bytes);
+	else
+		r->rows = tg_rows_new(kind, max_bytes);
+	if (r->csv || r->rows)
+		return r;
+	free(r);
+	return NULL;
+}
+
+void tg_frame_reader_free(struct tg_frame_reader *r)
+{
+	if (!r)
+		return;
+	tg_rows_free(r->rows);
+	tg_csv_free(r->csv);
+	free(r);
+}
+
+bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f)
+{
+	/* What is within the bound is looked at first: which fault it is must not depend on the pieces. */
+	size_t within = n < r->max_bytes - r->bytes ? n : (size_t)(r->max_bytes - r->bytes);
+	if (!r->fault.why[0]) {
+		bool ok = !within || (r->csv ? tg_csv_feed(r->csv, p, within, &r->fault) : tg_rows_feed(r->rows, p, within, &r->fault));
+		r->bytes += within;
+		if (ok && within < n) {
+			tg_fault(&r->fault, "", "is longer than %llu bytes", (unsigned long long)r->max_bytes);
+			r->fault.too_large = true;
+		}
+	}
+	*f = r->fault;
+	return !r->fault.why[0];
+}
+
+bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members, char hash[65], struct tg_intake_fault *f)
+{
+	*frame = NULL;
+	*members = TG_S("{}");
+	hash[0] = 0;
+	if (!r->fault.why[0] && r->ended)
+		tg_fault(&r->fault, "", "was ended before");
+	r->ended = true;
+	if (!r->fault.why[0] && (r->csv ? tg_csv_end(r->csv, frame, &r->fault) : tg_rows_end(r->rows, frame, members, &r->fault)) && *frame && !tg_frame_hash(*frame, hash)) {
+		tg_frame_free(*frame);
+		*frame = NULL;
+		tg_fault_memory(&r->fault);
+	}
+	*f = r->fault;
+	return !r->fault.why[0];
+}

@@ -1,0 +1,10 @@
+#pragma once
+/* The JSON bodies of frame.h, one machine for all of them. Not for TG_INTAKE_CSV (csv.h). max_bytes: the caller counts; here it bounds what is kept. */
+#include "engine/frame.h"
+
+struct tg_rows;
+struct tg_rows *tg_rows_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory */
+void tg_rows_free(struct tg_rows *r);
+/* After false nothing is fed any more. */
+bool tg_rows_feed(struct tg_rows *r, const char *p, size_t n, struct tg_intake_fault *f);
+bool tg_rows_end(struct tg_rows *r, struct tg_frame **frame, struct tg_slice *members, struct tg_intake_fault *f);
