@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh release|asan|tsan|fuzz [TARGET ...]: configures the Meson folder of that kind where it is not yet, and compiles it. Quiet when it goes well.
-# release: build/release, linked as build/tollgate. asan: gcc, ASan and UBSan. tsan and fuzz: clang 14, which has libFuzzer and the better TSan.
+# release: build/release, linked as build/tollgate and build/tollgate-engine. asan: gcc, ASan and UBSan. tsan and fuzz: clang 14, which has libFuzzer and the better TSan.
 set -eu
 cd "$(dirname "$0")/.."
 kind=${1:-release}
@@ -29,6 +29,9 @@ if ! ninja -C "$dir" "$@" >"$log" 2>&1; then
 	exit 1
 fi
 grep -E 'warning:' "$log" >&2 || true
+# There is no engine of its own in a TSan build (meson.build): its gate starts the release's.
+[ "$kind" != tsan ] || ln -sf ../release/tollgate-engine build/tsan/tollgate-engine
 if [ "$kind" = release ]; then
 	ln -sf release/tollgate build/tollgate
+	ln -sf release/tollgate-engine build/tollgate-engine
 fi

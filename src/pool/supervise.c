@@ -49,6 +49,7 @@ struct ward {
 	uint64_t started_ms, ready_ms, doubt_ms, down_ms; /* since; 0: not */
 	bool asked;               /* a probe of ours is on the way */
 	bool leaving;             /* it is not to be started again */
+	bool hidden;              /* no model's: the engine */
 	uint64_t leave_ms;        /* who still knows it may use it until then */
 	char why[200];            /* why we ended it; "": we did not */
 	bool closing;
@@ -78,7 +79,7 @@ struct tg_supervised_count tg_supervisor_count(const struct tg_supervisor *s)
 {
 	struct tg_supervised_count c = { 0 };
 	for (const struct ward *v = s->wards; v; v = v->next) {
-		if (v->leaving)
+		if (v->leaving || v->hidden)
 			continue;
 		c.all++;
 		c.ready += v->phase == RUNNING;
@@ -213,7 +214,10 @@ static void became_ready(struct ward *v, uint64_t now)
 	tg_queue_pump(v->queue);
 	struct tg_supervised_count c = tg_supervisor_count(v->s);
 	place_text(w, place, sizeof place);
-	say(v, "ready after %.1f s on %s (%u of %u workers)", (double)(now - v->started_ms) / 1000, place, c.ready, c.all);
+	if (v->hidden)
+		say(v, "ready after %.1f s on %s", (double)(now - v->started_ms) / 1000, place);
+	else
+		say(v, "ready after %.1f s on %s (%u of %u workers)", (double)(now - v->started_ms) / 1000, place, c.ready, c.all);
 	tg_log(TG_LOG_F_INFO, "worker.ready", "t:worker", w->name, "i:pid", (int64_t)v->child.pid, "t:address", place, "u:ms", now - v->started_ms, NULL);
 	changed(v, NULL);
 }
@@ -516,29 +520,26 @@ static void leave(struct ward *v, uint32_t drain_ms)
 	}
 }
 
-void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, uint32_t drain_ms)
+/* Wards for those that have none yet, and their first start. */
+static void take(struct tg_supervisor *s, const struct tg_models *ms, bool hidden)
 {
-	for (struct ward *v = s->wards, *next; v; v = next) {
-		next = v->next;
-		if (!v->leaving && !tg_models_have_worker(now, v->worker))
-			leave(v, drain_ms);
-	}
 	struct ward **end = &s->wards, *fresh = NULL, **last = &fresh;
 	while (*end)
 		end = &(*end)->next;
-	for (unsigned i = 0; i < now->n; i++)
-		for (unsigned k = 0; k < now->v[i].nworkers; k++) {
-			struct tg_worker *w = now->v[i].workers[k];
+	for (unsigned i = 0; i < ms->n; i++)
+		for (unsigned k = 0; k < ms->v[i].nworkers; k++) {
+			struct tg_worker *w = ms->v[i].workers[k];
 			if (w->started) {
-				atomic_store(&w->started->start_ms, now->v[i].conf->start_ms);
-				atomic_store(&w->started->stop_ms, now->v[i].conf->stop_ms);
+				atomic_store(&w->started->start_ms, ms->v[i].conf->start_ms);
+				atomic_store(&w->started->stop_ms, ms->v[i].conf->stop_ms);
 			}
 			struct ward *v = w->started && !ward_of(s, w) ? calloc(1, sizeof *v) : NULL;
 			if (!v)
 				continue;
 			v->s = s;
+			v->hidden = hidden;
 			v->worker = tg_worker_get(w);
-			v->queue = tg_queue_get(now->v[i].queue);
+			v->queue = tg_queue_get(ms->v[i].queue);
 			v->child.owner = v;
 			v->child.on_pid = on_pid;
 			v->child.on_output = on_output;
@@ -557,6 +558,22 @@ void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, 
 		prctl(PR_SET_DUMPABLE, 0);
 	for (struct ward *v = fresh; v; v = v->next)
 		start(v);
+}
+
+void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, uint32_t drain_ms)
+{
+	for (struct ward *v = s->wards, *next; v; v = next) {
+		next = v->next;
+		if (!v->leaving && !v->hidden && !tg_models_have_worker(now, v->worker))
+			leave(v, drain_ms);
+	}
+	take(s, now, false);
+}
+
+void tg_supervisor_add(struct tg_supervisor *s, const struct tg_models *hidden)
+{
+	if (!s->stopping)
+		take(s, hidden, true);
 }
 
 void tg_supervisor_stop(struct tg_supervisor *s, void (*done)(void *ctx), void *ctx)

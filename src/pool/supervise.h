@@ -27,6 +27,8 @@ struct tg_supervisor_conf {
 struct tg_supervisor *tg_supervisor_new(const struct tg_supervisor_conf *conf);
 /* Starts what is new in these models, lets what is gone from them finish (drain_ms at most) and ends it. */
 void tg_supervisor_update(struct tg_supervisor *s, const struct tg_models *now, uint32_t drain_ms);
+/* Starts the workers of these as well, which no configuration knows: no update ends them, and they are not counted. Once. */
+void tg_supervisor_add(struct tg_supervisor *s, const struct tg_models *hidden);
 /* Ends them all; done: when nothing of them is left, perhaps at once. Asked again: by SIGKILL. */
 void tg_supervisor_stop(struct tg_supervisor *s, void (*done)(void *ctx), void *ctx);
 void tg_supervisor_free(struct tg_supervisor *s); /* after it has stopped */

@@ -1,0 +1,256 @@
+/*
+ * POST /intake and /dataset: a body, or a file of the folder of data sets, read once into columns and written to the spool. It is read as it comes, so that a slow reader here slows the sender down;
+ * what is at fault is told as soon as it is met, and the rest of the body is not waited for.
+ *
+ * Memory: the columns of a body are in memory until they are written. All bodies together are bounded (intake_most), and who comes when that is used up is sent away rather than kept
+ * waiting for others, which may be slow.
+ */
+#include "engine/folder.h"
+#include "engine/frame.h"
+#include "engine/service.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define ANSWER_MAX (8u << 20)
+#define MAX_BYTES_DEFAULT (256ull << 20)
+
+enum trouble { FINE, FAULTY, TOO_LARGE, TOO_MUCH };
+
+struct intake {
+	struct tg_service *service;
+	struct tg_frame_reader *reader;
+	struct tg_intake_fault fault;
+	enum trouble trouble;
+	uint64_t bytes, most;
+};
+
+static bool take(void *ctx, const char *p, size_t n)
+{
+	struct intake *in = ctx;
+	if (n > in->most - in->bytes) {
+		in->trouble = TOO_LARGE;
+		return false;
+	}
+	in->bytes += n;
+	if (atomic_fetch_add(&in->service->taking_in, n) + n > in->service->intake_most) {
+		in->trouble = TOO_MUCH;
+		return false;
+	}
+	if (!tg_frame_reader_feed(in->reader, p, n, &in->fault)) {
+		in->trouble = FAULTY;
+		return false;
+	}
+	return true;
+}
+
+static void say(struct tg_http *h, int status, const char *field, const char *why)
+{
+	struct tg_buf b;
+	tg_buf_init(&b, 8192);
+	tg_buf_lit(&b, "{\"field\":");
+	tg_buf_json(&b, tg_slice_cstr(field));
+	tg_buf_lit(&b, ",\"why\":");
+	tg_buf_json(&b, tg_slice_cstr(why));
+	tg_buf_lit(&b, "}\n");
+	tg_http_answer(h, status, tg_buf_view(&b));
+	tg_buf_free(&b);
+}
+
+static void say_trouble(struct tg_http *h, const struct intake *in)
+{
+	char why[80];
+	switch (in->trouble) {
+	case TOO_LARGE:
+		snprintf(why, sizeof why, "is larger than %llu bytes", (unsigned long long)in->most);
+		say(h, 413, "", why);
+		break;
+	case TOO_MUCH:
+		say(h, 429, "", "so much data is being taken in at the moment that there is no room for this; try again later");
+		break;
+	default:
+		say(h, 400, in->fault.field, in->fault.why);
+	}
+}
+
+static void put_column(struct tg_buf *b, const struct tg_column *c)
+{
+	static const char *const types[] = { [TG_COLUMN_EMPTY] = "empty", [TG_COLUMN_NUMBER] = "number", [TG_COLUMN_TEXT] = "text" };
+	tg_buf_lit(b, "{\"name\":");
+	tg_buf_json(b, tg_slice_cstr(c->name));
+	tg_buf_lit(b, ",\"type\":\"");
+	tg_buf_cstr(b, types[c->type]);
+	tg_buf_lit(b, "\"");
+	if (c->type == TG_COLUMN_NUMBER)
+		tg_buf_cstr(b, c->integers ? ",\"integers\":true" : ",\"integers\":false");
+	if (c->type == TG_COLUMN_TEXT) {
+		tg_buf_lit(b, ",\"words\":");
+		tg_buf_u64(b, c->nwords);
+	}
+	tg_buf_lit(b, ",\"nulls\":");
+	tg_buf_u64(b, c->nulls);
+	tg_buf_lit(b, "}");
+}
+
+static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_slice members, const char *hash, uint64_t bytes)
+{
+	tg_buf_lit(b, "{\"members\":");
+	tg_buf_slice(b, members.n ? members : TG_S("{}"));
+	tg_buf_lit(b, ",\"frame\":");
+	if (f) {
+		tg_buf_lit(b, "{\"rows\":");
+		tg_buf_u64(b, f->rows);
+		tg_buf_lit(b, ",\"columns\":[");
+		for (unsigned i = 0; i < f->ncolumns; i++) {
+			tg_buf_cstr(b, i ? "," : "");
+			put_column(b, &f->columns[i]);
+		}
+		tg_buf_lit(b, "]}");
+	} else {
+		tg_buf_lit(b, "null");
+	}
+	tg_buf_lit(b, ",\"hash\":");
+	tg_buf_json(b, tg_slice_cstr(hash));
+	tg_buf_lit(b, ",\"bytes\":");
+	tg_buf_u64(b, bytes);
+	tg_buf_lit(b, "}\n");
+}
+
+/* The body's end has come. */
+static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_slice id)
+{
+	struct tg_frame *f = NULL;
+	struct tg_slice members = { 0 };
+	char hash[65] = "", name[TG_ID_LEN + 8];
+	struct tg_err err;
+	if (!tg_frame_reader_end(in->reader, &f, &members, hash, &in->fault)) {
+		in->trouble = FAULTY;
+		say_trouble(h, in);
+		return;
+	}
+	snprintf(name, sizeof name, TG_SLICE_FMT ".frame", TG_SLICE_ARG(id));
+	if (f && !tg_frame_write(f, s->spool, name, &err)) {
+		fprintf(stderr, "tollgate-engine: the spool: %s\n", err.text);
+		tg_service_error(h, 507, err.text);
+	} else {
+		struct tg_buf b;
+		tg_buf_init(&b, ANSWER_MAX);
+		put_answer(&b, f, members, hash, in->bytes);
+		if (b.failed)
+			tg_service_error(h, 500, "the answer is too large");
+		else
+			tg_http_answer(h, 200, tg_buf_view(&b));
+		tg_buf_free(&b);
+		/* After the answer: on a busy disk this takes as long as all the rest of a small job. A frame that a power cut takes away in between is seen by its digest, and its job fails. */
+		if (f && !tg_spool_sync(s->spool, name))
+			fprintf(stderr, "tollgate-engine: %s cannot be synced: %s\n", name, strerror(errno));
+	}
+	tg_frame_free(f);
+}
+
+static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, enum tg_intake_kind kind, uint64_t most)
+{
+	*in = (struct intake){ .service = s, .most = most, .reader = tg_frame_reader_new(kind, most) };
+	if (!in->reader)
+		tg_service_error(h, 503, "out of memory");
+	return in->reader != NULL;
+}
+
+static void end(struct intake *in)
+{
+	atomic_fetch_sub(&in->service->taking_in, in->bytes);
+	tg_frame_reader_free(in->reader);
+}
+
+static bool max_bytes(const struct tg_http *h, uint64_t *most)
+{
+	struct tg_slice q = tg_http_query(h, "max_bytes");
+	*most = q.p ? 0 : MAX_BYTES_DEFAULT;
+	for (size_t i = 0; i < q.n; i++) {
+		if (q.p[i] < '0' || q.p[i] > '9' || *most > (UINT64_MAX >> 4))
+			return false;
+		*most = *most * 10 + (uint64_t)(q.p[i] - '0');
+	}
+	return *most > 0;
+}
+
+void tg_serve_intake(struct tg_service *s, struct tg_http *h, struct tg_slice kind, struct tg_slice id)
+{
+	static const char *const kinds[] = { [TG_INTAKE_TRAIN] = "train", [TG_INTAKE_PREDICT] = "predict", [TG_INTAKE_CREDIT_TRAIN] = "credit-train",
+					     [TG_INTAKE_CREDIT_PREDICT] = "credit-predict", [TG_INTAKE_CSV] = "csv" };
+	enum { KINDS = sizeof kinds / sizeof kinds[0] };
+	unsigned k = 0;
+	uint64_t most;
+	struct intake in;
+	while (k < KINDS && !tg_slice_eq(kind, tg_slice_cstr(kinds[k])))
+		k++;
+	if (k == KINDS || !tg_id_ok(id)) {
+		tg_service_error(h, 404, k == KINDS ? "there is no such kind of data" : "the id must be a ULID");
+		return;
+	}
+	if (!max_bytes(h, &most)) {
+		tg_service_error(h, 400, "max_bytes: must be a number of at least 1");
+		return;
+	}
+	if (!begin(s, h, &in, (enum tg_intake_kind)k, most))
+		return;
+	if (tg_http_length(h) > most)
+		in.trouble = TOO_LARGE;
+	switch (in.trouble ? TG_HTTP_BODY_REFUSED : tg_http_body(h, take, &in)) {
+	case TG_HTTP_BODY_OK:
+		finish(s, h, &in, id);
+		break;
+	case TG_HTTP_BODY_REFUSED:
+		say_trouble(h, &in);
+		break;
+	case TG_HTTP_BODY_GONE:
+		h->close = true;
+	}
+	end(&in);
+}
+
+/* The file's bytes through the reader. False: said in `in`, or *e is set. */
+static bool read_file(int fd, struct intake *in, int *e)
+{
+	char piece[65536];
+	for (;;) {
+		ssize_t n = read(fd, piece, sizeof piece);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			*e = errno;
+		if (n <= 0)
+			return n == 0;
+		if (!take(in, piece, (size_t)n))
+			return false;
+	}
+}
+
+void tg_serve_dataset(struct tg_service *s, struct tg_http *h, struct tg_slice id)
+{
+	if (!tg_id_ok(id)) {
+		tg_service_error(h, 404, "the id must be a ULID");
+		return;
+	}
+	json_t *body = tg_service_json(h);
+	const char *name = body ? tg_service_name(h, body, "name") : NULL;
+	if (name) {
+		struct intake in;
+		int fd = s->datasets >= 0 ? tg_open_beneath(s->datasets, name, NULL) : -1, e = 0;
+		if (fd < 0) {
+			say(h, 404, "dataset", s->datasets < 0 ? "there is no folder of data sets, or it was not there when the engine started" : "there is no such file among the data sets");
+		} else if (begin(s, h, &in, TG_INTAKE_CSV, TG_DATASET_MAX)) {
+			if (read_file(fd, &in, &e))
+				finish(s, h, &in, id);
+			else if (e)
+				tg_service_error(h, 500, "the data set cannot be read");
+			else
+				say_trouble(h, &in);
+			end(&in);
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	json_decref(body);
+}
