@@ -1,4 +1,4 @@
-"""Request windows: who shares one, how exact it is, what the caller is told."""
+"""Request windows: who shares one, how exact it is, what the caller is told (the suite that S4-118 asks for, with test_limits_keys.py and tests/fault/test_limits_tokens.py)."""
 import concurrent.futures
 import re
 import time
@@ -88,7 +88,7 @@ def make_request_with_retry(url, headers, max_retries=5):
 
 
 def test_document_helper(gate, worker, monkeypatch):
-    """S2-39: document 002's Python helper, unchanged, over a limit: it waits and ends in 200."""
+    """S2-39, S2-73, S2-74: document 002's Python helper, unchanged, over a limit: it paces itself by what it is told and ends in 200."""
     pytest.importorskip("requests")
     monkeypatch.setenv("NO_PROXY", "*")
     g = gate(models=[model("m", worker())], toml={"limits": {"infer": "2/second"}})
