@@ -15,7 +15,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { DIGEST = 32, MIN_SLOTS = 64, MAX_KEYS = 1 << 20 };
+enum { DIGEST = 32, MIN_SLOTS = 64 };
 
 static uint8_t process_key[DIGEST];
 static bool process_key_made;
@@ -145,6 +145,28 @@ struct tg_keyset *tg_keyset_new(void)
 	return k;
 }
 
+struct tg_keyset *tg_keyset_copy(const struct tg_keyset *k)
+{
+	struct tg_keyset *c = malloc(sizeof *c);
+	if (!c)
+		return NULL;
+	*c = *k;
+	c->slots = malloc(((size_t)k->mask + 1) * sizeof *c->slots);
+	c->digests = malloc(k->cap * sizeof *c->digests);
+	c->who = malloc(k->cap * sizeof *c->who);
+	if (!c->slots || !c->digests || !c->who) {
+		free(c->slots);
+		free(c->digests);
+		free(c->who);
+		free(c);
+		return NULL;
+	}
+	memcpy(c->slots, k->slots, ((size_t)k->mask + 1) * sizeof *c->slots);
+	memcpy(c->digests, k->digests, k->n * sizeof *c->digests);
+	memcpy(c->who, k->who, k->n * sizeof *c->who);
+	return c;
+}
+
 void tg_keyset_free(struct tg_keyset *k)
 {
 	if (!k)
@@ -180,7 +202,7 @@ static bool is_list(enum tg_source s)
 /* Room for one more, and whether the digest may have it. */
 static bool make_room(struct tg_keyset *k)
 {
-	if (k->n > MAX_KEYS || (k->n == k->cap && !grow_entries(k)))
+	if (k->n > TG_KEYSET_MAX || (k->n == k->cap && !grow_entries(k)))
 		return false;
 	return (uint64_t)k->n * 4 <= k->mask || rehash(k, (k->mask + 1) * 2);
 }
@@ -198,6 +220,18 @@ bool tg_keyset_put(struct tg_keyset *k, const uint8_t digest[DIGEST], const stru
 	memcpy(k->digests[at], digest, DIGEST);
 	k->n++;
 	place(k, at);
+	k->perms |= who->perms;
+	return true;
+}
+
+bool tg_keyset_set(struct tg_keyset *k, const uint8_t digest[DIGEST], const struct tg_principal *who)
+{
+	uint32_t at = candidate(k, tag_of(digest));
+	if (!at || CRYPTO_memcmp(k->digests[at], digest, DIGEST) != 0)
+		return tg_keyset_put(k, digest, who);
+	k->who[at] = *who;
+	if (!who->hash)
+		k->who[at].hash = tag_of(digest);
 	k->perms |= who->perms;
 	return true;
 }
@@ -245,6 +279,12 @@ void tg_keyset_each(const struct tg_keyset *k, void (*one)(void *ctx, const uint
 {
 	for (uint32_t i = 1; i < k->n; i++)
 		one(ctx, k->digests[i], &k->who[i]);
+}
+
+void tg_keyset_places(struct tg_keyset *k, struct tg_use *(*place_of)(void *ctx, const struct tg_principal *who), void *ctx)
+{
+	for (uint32_t i = 1; i < k->n; i++)
+		k->who[i].use = place_of(ctx, &k->who[i]);
 }
 
 const uint8_t *tg_keyset_digest(const struct tg_keyset *k, const struct tg_principal *who)

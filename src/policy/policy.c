@@ -76,6 +76,14 @@ bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struc
 	return ok;
 }
 
+void tg_policy_places(struct tg_policy *p, struct tg_use *(*place)(void *ctx, const struct tg_principal *who), void *ctx)
+{
+	tg_keyset_places(p->keys, place, ctx);
+	p->local_caller.use = place(ctx, &p->local_caller);
+	p->outsider.use = place(ctx, &p->outsider);
+	p->anonymous.use = place(ctx, &p->anonymous);
+}
+
 void tg_policy_free(struct tg_policy *p)
 {
 	tg_keyset_free(p->keys);

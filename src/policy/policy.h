@@ -22,6 +22,8 @@ struct tg_policy {
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *keyfile, struct tg_err *err);
 /* The networks of trusted_proxies; false: one is none, err names its place. Also how the command line checks a configuration before it starts. */
 bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err);
+/* Before it is shared: gives each principal that the configuration makes its place (policy/use.h); those of the identity have theirs. */
+void tg_policy_places(struct tg_policy *p, struct tg_use *(*place)(void *ctx, const struct tg_principal *who), void *ctx);
 void tg_policy_free(struct tg_policy *p);
 /* Whose key that is: of the configuration, the key file or the database; NULL: nobody's. An expired one is somebody's. */
 const struct tg_principal *tg_policy_key(const struct tg_policy *p, const uint8_t digest[32]);

@@ -24,10 +24,7 @@ struct tg_key_limits {
 	uint32_t in_flight;
 };
 
-/* When a key of the database was last used, in seconds since the epoch; 0: not since it was made. Shared by all loops and outlives snapshots: the store's (store/uses.h). */
-struct tg_use {
-	_Atomic uint64_t last_s;
-};
+struct tg_use; /* policy/use.h */
 
 struct tg_principal {
 	char id[24];      /* opaque and stable for one key: "key_" + 16 hex digits of its digest, or the database's "key_..." and "usr_..."; "local" for local callers */
@@ -38,7 +35,7 @@ struct tg_principal {
 	uint32_t perms;
 	enum tg_source source;
 	struct tg_key_limits limits;
-	struct tg_use *use; /* NULL: nobody asks */
+	struct tg_use *use; /* where it counts; shared by all loops and outlives snapshots: the store's (store/uses.h). NULL: nobody asks */
 	uint64_t expires_s; /* seconds since the epoch from which on it is nobody's; 0: never */
 	uint64_t hash;    /* the first 8 bytes of the digest: the limiter's key */
 };

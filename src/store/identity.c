@@ -1,10 +1,7 @@
-/*
- * The statements for users, keys and ended tokens (migrations/0001_identity.sql), and the load that turns them into what requests are judged by. SQL is the common part of
- * SQLite and PostgreSQL.
- */
+/* The statements for users, keys and ended tokens (migrations/0001_identity.sql). SQL is the common part of SQLite and PostgreSQL. How they become what requests are judged by: load.c. */
 #include "store/identity.h"
 #include "policy/key_limits.h"
-#include <sodium.h>
+#include "store/column.h"
 #include <stdlib.h>
 
 enum { ID_CHARS = 16, KEY_CHARS = 44 };
@@ -44,20 +41,6 @@ bool tg_stored_key_make(char id[TG_STORED_ID_LEN + 1], char key[TG_STORED_KEY_LE
 
 /* ---- what rows hold ---- */
 
-static const char *text_of(const struct tg_db_value *v, char *room, size_t cap)
-{
-	size_t n = v->kind == TG_DB_TEXT && v->s.n < cap ? v->s.n : 0;
-	if (n)
-		memcpy(room, v->s.p, n);
-	room[n] = 0;
-	return room;
-}
-
-static int64_t int_of(const struct tg_db_value *v)
-{
-	return v->kind == TG_DB_INT ? v->i : 0;
-}
-
 static struct tg_db_value int_or_null(int64_t v)
 {
 	return v ? TG_DB_I(v) : TG_DB_N;
@@ -66,17 +49,6 @@ static struct tg_db_value int_or_null(int64_t v)
 static void digest_text(const uint8_t digest[32], char out[65])
 {
 	sodium_bin2hex(out, 65, digest, 32);
-}
-
-static bool digest_of(const struct tg_db_value *v, uint8_t out[32])
-{
-	size_t n = 0;
-	return v->kind == TG_DB_TEXT && v->s.n == 64 && sodium_hex2bin(out, 32, v->s.p, 64, NULL, &n, NULL) == 0 && n == 32;
-}
-
-static uint32_t perms_of(const struct tg_db_value *v)
-{
-	return tg_perms_listed(v->kind == TG_DB_TEXT ? v->s : (struct tg_slice){ 0 });
 }
 
 char *tg_limits_dump(const struct tg_key_limits *l)
@@ -107,10 +79,10 @@ static bool key_row(void *ctx, const struct tg_db_value *v, unsigned n)
 	char id[32], name[TG_KEY_NAME_MAX * 4 + 1], made_by[32], limits[1024];
 	if (n != 12)
 		return false;
-	struct tg_key_row k = { .id = text_of(&v[0], id, sizeof id), .name = text_of(&v[1], name, sizeof name), .perms = perms_of(&v[2]),
-				.limits = text_of(&v[3], limits, sizeof limits), .made_by = text_of(&v[4], made_by, sizeof made_by), .created_s = int_of(&v[5]),
-				.expires_s = int_of(&v[6]), .revoked_s = int_of(&v[7]), .secrets = (unsigned)int_of(&v[9]), .old_expires_s = int_of(&v[10]), .used_s = int_of(&v[11]) };
-	text_of(&v[8], k.prefix, sizeof k.prefix);
+	struct tg_key_row k = { .id = tg_col_text(&v[0], id, sizeof id), .name = tg_col_text(&v[1], name, sizeof name), .perms = tg_col_perms(&v[2]),
+				.limits = tg_col_text(&v[3], limits, sizeof limits), .made_by = tg_col_text(&v[4], made_by, sizeof made_by), .created_s = tg_col_int(&v[5]),
+				.expires_s = tg_col_int(&v[6]), .revoked_s = tg_col_int(&v[7]), .secrets = (unsigned)tg_col_int(&v[9]), .old_expires_s = tg_col_int(&v[10]), .used_s = tg_col_int(&v[11]) };
+	tg_col_text(&v[8], k.prefix, sizeof k.prefix);
 	r->found = true;
 	return r->row(r->ctx, &k);
 }
@@ -192,9 +164,9 @@ static bool user_row(void *ctx, const struct tg_db_value *v, unsigned n)
 	char id[32], name[TG_USER_NAME_MAX + 1], password[256], limits[1024];
 	if (n != 9)
 		return false;
-	struct tg_user_row u = { .id = text_of(&v[0], id, sizeof id), .name = text_of(&v[1], name, sizeof name), .password = text_of(&v[2], password, sizeof password),
-				 .perms = perms_of(&v[3]), .limits = text_of(&v[4], limits, sizeof limits), .disabled = int_of(&v[5]) != 0, .tokens_from_s = int_of(&v[6]),
-				 .created_s = int_of(&v[7]), .updated_s = int_of(&v[8]) };
+	struct tg_user_row u = { .id = tg_col_text(&v[0], id, sizeof id), .name = tg_col_text(&v[1], name, sizeof name), .password = tg_col_text(&v[2], password, sizeof password),
+				 .perms = tg_col_perms(&v[3]), .limits = tg_col_text(&v[4], limits, sizeof limits), .disabled = tg_col_int(&v[5]) != 0, .tokens_from_s = tg_col_int(&v[6]),
+				 .created_s = tg_col_int(&v[7]), .updated_s = tg_col_int(&v[8]) };
 	r->found = true;
 	bool more = r->row(r->ctx, &u);
 	explicit_bzero(password, sizeof password);
@@ -259,106 +231,4 @@ enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t ex
 	if (r == TG_DB_OK)
 		r = tg_db_run(db, "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING", args, 2, NULL, NULL, NULL, err);
 	return r;
-}
-
-/* ---- everybody ---- */
-
-struct load {
-	struct tg_identity *d;
-	struct tg_uses *uses;
-	bool failed;
-};
-
-/* What we wrote ourselves; what cannot be read is a limit of nothing rather than none. */
-static void limits_into(const struct tg_db_value *v, struct tg_key_limits *out)
-{
-	static const struct tg_key_limits least = { .requests = { 1, 86400 }, .tokens_per_minute = 1, .in_flight = 1 };
-	struct tg_key_limits_fault ignored;
-	json_t *o = v->kind == TG_DB_TEXT && v->s.n ? json_loadb(v->s.p, v->s.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	*out = (struct tg_key_limits){ 0 };
-	if (!o || !tg_key_limits_parse(o, out, &ignored))
-		*out = least;
-	json_decref(o);
-}
-
-static bool load_secret(void *ctx, const struct tg_db_value *v, unsigned n)
-{
-	struct load *l = ctx;
-	uint8_t digest[32];
-	/* Not the key's own name, which may be anything, an e-mail address too: it would stand in every line of the log. The id leads to it. */
-	struct tg_principal p = { .source = TG_SRC_STORED_KEY, .name = "database" };
-	if (n != 7 || !digest_of(&v[0], digest))
-		return true; /* no key of ours */
-	text_of(&v[1], p.id, sizeof p.id);
-	p.hash = tg_stored_account(p.id);
-	if (l->uses && !(p.use = tg_uses_of(l->uses, p.id)))
-		return !(l->failed = true);
-	text_of(&v[2], p.prefix, sizeof p.prefix);
-	p.perms = perms_of(&v[3]);
-	limits_into(&v[4], &p.limits);
-	int64_t key_ends = int_of(&v[5]), secret_ends = int_of(&v[6]);
-	p.expires_s = (uint64_t)(!key_ends ? secret_ends : !secret_ends || key_ends < secret_ends ? key_ends : secret_ends);
-	if (!tg_identity_add_key(l->d, digest, &p))
-		l->failed = true;
-	return !l->failed;
-}
-
-static bool load_user(void *ctx, const struct tg_db_value *v, unsigned n)
-{
-	struct load *l = ctx;
-	struct tg_user u = { .who = { .source = TG_SRC_USER, .name = "user" } };
-	char password[256];
-	if (n != 9)
-		return true;
-	text_of(&v[0], u.who.id, sizeof u.who.id);
-	text_of(&v[1], u.name, sizeof u.name);
-	text_of(&v[2], password, sizeof password);
-	u.who.perms = perms_of(&v[3]);
-	limits_into(&v[4], &u.who.limits);
-	u.disabled = int_of(&v[5]) != 0;
-	u.tokens_from = int_of(&v[6]);
-	u.who.hash = tg_stored_account(u.who.id);
-	if (!tg_identity_add_user(l->d, &u, password))
-		l->failed = true;
-	explicit_bzero(password, sizeof password);
-	return !l->failed;
-}
-
-static bool load_revoked(void *ctx, const struct tg_db_value *v, unsigned n)
-{
-	struct load *l = ctx;
-	char jti[64];
-	if (n == 1 && !tg_identity_add_revoked(l->d, text_of(&v[0], jti, sizeof jti)))
-		l->failed = true;
-	return !l->failed;
-}
-
-enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err)
-{
-	struct load l = { tg_identity_new(), uses, false };
-	struct tg_db_value arg = TG_DB_I(now);
-	*out = NULL;
-	if (!l.d) {
-		tg_err_set(err, "out of memory");
-		return TG_DB_AWAY;
-	}
-	enum tg_db_result r = tg_db_run(db,
-					"SELECT s.digest, k.id, s.prefix, k.permissions, k.limits, k.expires_at, s.expires_at FROM api_key_secrets s "
-					"JOIN api_keys k ON k.id = s.key_id WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $1) "
-					"AND (s.expires_at IS NULL OR s.expires_at > $1)",
-					&arg, 1, load_secret, &l, NULL, err);
-	if (r == TG_DB_OK)
-		r = tg_db_run(db, "SELECT " USER_COLUMNS " FROM users", NULL, 0, load_user, &l, NULL, err);
-	if (r == TG_DB_OK)
-		r = tg_db_run(db, "SELECT jti FROM revoked_tokens WHERE expires_at > $1 - 3600", &arg, 1, load_revoked, &l, NULL, err);
-	if (r == TG_DB_OK && (l.failed || !tg_identity_seal(l.d))) {
-		tg_err_set(err, "out of memory, or more than a million keys");
-		r = TG_DB_AWAY;
-	}
-	if (r != TG_DB_OK) {
-		tg_identity_put(l.d);
-		return r;
-	}
-	*out = l.d;
-	return TG_DB_OK;
 }

@@ -50,5 +50,13 @@ enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found,
 enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
 
-/* Everybody, sealed. `uses` (may be NULL) gives each key its place. */
+/* Everybody, sealed. `uses` (may be NULL) gives each key and user its place. */
 enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);
+/* Up to where the list of changes goes (migrations/0004_changes.sql). Asked before tg_identity_load, it is what that one stands for at least. */
+enum tg_db_result tg_identity_seq(struct tg_db *db, int64_t *seq, struct tg_err *err);
+/*
+ * What changed since *seq laid over `was`, sealed; *seq moves. *out NULL: nothing did. *whole: the list does not go back so far, or what it says does not fit `was`: everybody must be loaded (OK, *out NULL).
+ * Costs what changed, with at most the list's length of look-ups.
+ */
+enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_uses *uses, const struct tg_identity *was, int64_t *seq, struct tg_identity **out, bool *whole,
+				       struct tg_err *err);

@@ -72,10 +72,11 @@ bool tg_known_write(const char *path, const struct tg_identity *d, struct tg_err
 		put_common(&b, &u->who);
 		tg_buf_fmt(&b, ",\"from\":%lld}\n", (long long)u->tokens_from);
 	}
-	for (const char *jti; (jti = tg_identity_revoked_at(d, ended)); ended++) {
+	int64_t expires = 0;
+	for (const char *jti; (jti = tg_identity_revoked_at(d, ended, &expires)); ended++) {
 		tg_buf_lit(&b, "{\"ended\":");
 		tg_buf_json(&b, tg_slice_cstr(jti));
-		tg_buf_lit(&b, "}\n");
+		tg_buf_fmt(&b, ",\"expires\":%lld}\n", (long long)expires);
 	}
 	tg_buf_fmt(&b, "{\"lines\":%zu}\n", keys + users + ended);
 	bool ok = !b.failed && (same(path, tg_buf_view(&b)) || tg_replace_file(path, tg_buf_view(&b)));
@@ -103,28 +104,33 @@ static bool common(const json_t *o, struct tg_principal *p)
 	return p->id[0] != 0;
 }
 
-static bool take_line(struct tg_identity *d, const json_t *o)
+static bool placed(struct tg_uses *uses, struct tg_principal *p)
+{
+	return !uses || (p->use = tg_uses_of(uses, p)) != NULL;
+}
+
+static bool take_line(struct tg_identity *d, struct tg_uses *uses, const json_t *o)
 {
 	if (json_object_get(o, "ended"))
-		return tg_identity_add_revoked(d, text(o, "ended"));
+		return tg_identity_add_revoked(d, text(o, "ended"), json_integer_value(json_object_get(o, "expires")));
 	const json_t *user = json_object_get(o, "user");
 	if (user) {
 		struct tg_user u = { .who = { .source = TG_SRC_USER, .name = "user" }, .disabled = !json_is_true(user), .tokens_from = json_integer_value(json_object_get(o, "from")) };
 		/* Without a name nobody can log in; the id is enough for a token. */
-		return common(o, &u.who) && snprintf(u.name, sizeof u.name, "?%s", u.who.id) > 0 && tg_identity_add_user(d, &u, "!");
+		return common(o, &u.who) && placed(uses, &u.who) && snprintf(u.name, sizeof u.name, "?%s", u.who.id) > 0 && tg_identity_add_user(d, &u, "!");
 	}
 	struct tg_principal p = { .source = TG_SRC_STORED_KEY, .name = "database" };
 	uint8_t digest[32];
 	const char *hex = text(o, "key");
 	size_t n = 0;
-	if (strlen(hex) != 64 || sodium_hex2bin(digest, sizeof digest, hex, 64, NULL, &n, NULL) || n != sizeof digest || !common(o, &p))
+	if (strlen(hex) != 64 || sodium_hex2bin(digest, sizeof digest, hex, 64, NULL, &n, NULL) || n != sizeof digest || !common(o, &p) || !placed(uses, &p))
 		return false;
 	snprintf(p.prefix, sizeof p.prefix, "%s", text(o, "prefix"));
 	p.expires_s = (uint64_t)json_integer_value(json_object_get(o, "expires"));
 	return tg_identity_add_key(d, digest, &p);
 }
 
-struct tg_identity *tg_known_read(const char *path)
+struct tg_identity *tg_known_read(const char *path, struct tg_uses *uses)
 {
 	FILE *f = fopen(path, "re");
 	struct tg_identity *d = f ? tg_identity_new() : NULL;
@@ -136,7 +142,7 @@ struct tg_identity *tg_known_read(const char *path)
 		const json_t *end = json_object_get(o, "lines");
 		if (end)
 			whole = json_integer_value(end) == (json_int_t)lines;
-		ok = end ? whole : json_is_object(o) && take_line(d, o);
+		ok = end ? whole : json_is_object(o) && take_line(d, uses, o);
 		lines++;
 		json_decref(o);
 	}

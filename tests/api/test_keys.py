@@ -1,5 +1,7 @@
 """Keys of the database: document 002's commands and what lies around them (seed ledger S2-11 to S2-31, S2-72, C-31, S3-10, S3-12, S3-17)."""
 import concurrent.futures
+import hashlib
+import hmac
 import json
 import re
 import sqlite3
@@ -305,7 +307,7 @@ def test_command_lines_that_are_none(g, args, text):
 # ------------------------------------------------------------------------------------------------ the database away
 
 def test_database_gone_and_back(g):
-    """Keys work on from memory, changes answer 503, and it recovers by itself; a restart meanwhile knows the keys from the file beside it."""
+    """S3-29, too: keys work on from memory, /health says so, changes answer 503, and it recovers by itself; a restart meanwhile knows the keys from the file beside it."""
     k = make(g, ["read_models"])
     db = g.dir / "data/tollgate.db"
     away = g.dir / "away"
@@ -460,3 +462,41 @@ def test_limits_of_a_key(g):
     assert [r.status_code for r in answers] == [200, 200, 200, 429] and answers[3].json()["code"] == "RATE_LIMITED"
     assert [r.headers["x-ratelimit-remaining"] for r in answers] == ["2", "1", "0", "0"]
     assert g.client(make(g, ["read_models"])["key"]).get("/v1/models").status_code == 200
+
+
+def test_keys_that_come_by_the_thousand_and_by_other_hands(gate, worker):
+    """
+    Rows that another program writes are in force within a second, as many as they are, and so are its ends; what was laid over is folded in meanwhile (it is more than the bound), under a stream that holds the state it
+    began with. Keys of before, of the flood and of after are each what they are.
+    """
+    secret, n = "unit-secret-0123456789abcdef0123", 3000
+    w = worker()
+    w.behave(chunks=40, pace=0.1)
+    g = gate(models=[model("m", w)], toml=LIMITS, env={"TOLLGATE_SECRET": secret})
+    before = make(g, ["run_inference", "use_streaming"])
+    gone = make(g, ["read_models"])
+    mac, now = hashlib.blake2b(secret.encode(), digest_size=32, key=b"tollgate key digests").digest(), int(time.time())
+    flood = [f"tg_{i:016d}_{'A' * 44}" for i in range(n)]
+
+    def status(key):
+        with g.client(key) as c:
+            return c.get("/auth/verify").status_code
+    with Stream(g, "slow", key=before["key"], timeout=30 * SLOW) as s:
+        s.head().event()
+        with sqlite3.connect(g.dir / "data/tollgate.db", timeout=10) as db:
+            for i, key in enumerate(flood):
+                db.execute("INSERT INTO api_keys VALUES (?, 'flood', 'read_models', '{}', 'by hand', ?, NULL, NULL, NULL)", (f"key_{i:016d}", now))
+                db.execute("INSERT INTO api_key_secrets VALUES (?, ?, 'tg_000000', ?, NULL)", (hmac.new(mac, key.encode(), hashlib.sha256).hexdigest(), f"key_{i:016d}", now))
+            db.execute("UPDATE api_keys SET revoked_at = ? WHERE id = ?", (now, gone["id"]))
+        until(lambda: status(flood[-1]) == 200 and status(gone["key"]) == 401, 5 * SLOW, "what was written being in force")
+        assert [status(flood[i]) for i in (0, n // 2, n - 2)] == [200, 200, 200]
+        for i in range(5):  # before, while and after it is folded in
+            assert g.client(ADMIN).delete(f"{KEYS}/key_{i:016d}").status_code == 204
+            late = make(g, ["read_models"])
+            assert [status(flood[i]), status(flood[i + 5]), status(late["key"]), status(gone["key"]), status(before["key"])] == [401, 200, 200, 401, 200]
+            time.sleep(0.2)
+        assert s.rest()[-1] == b"data: [DONE]"
+    with sqlite3.connect(g.dir / "data/tollgate.db", timeout=10) as db:
+        db.execute("DELETE FROM api_key_secrets WHERE key_id = ?", (f"key_{n - 1:016d}",))
+    until(lambda: status(flood[-1]) == 401, 5 * SLOW, "a secret that was deleted by hand being out")
+    assert status(flood[-2]) == 200
