@@ -30,7 +30,7 @@ enum tg_db_kind { TG_DB_NULL, TG_DB_INT, TG_DB_TEXT };
 struct tg_db_value {
 	enum tg_db_kind kind;
 	int64_t i;
-	struct tg_slice s; /* of a row: until the callback returns */
+	struct tg_slice s; /* of a row: until the callback returns, with a NUL behind its end */
 };
 #define TG_DB_I(v) ((struct tg_db_value){ .kind = TG_DB_INT, .i = (int64_t)(v) })
 #define TG_DB_T(text) ((struct tg_db_value){ .kind = TG_DB_TEXT, .s = tg_slice_cstr(text) })
@@ -43,6 +43,8 @@ enum tg_db_result tg_db_run(struct tg_db *db, const char *sql, const struct tg_d
 enum tg_db_result tg_db_begin(struct tg_db *db, struct tg_err *err); /* for writing: others wait from here on */
 enum tg_db_result tg_db_commit(struct tg_db *db, struct tg_err *err);
 void tg_db_rollback(struct tg_db *db);
+/* Between transactions. false: a power cut may take back what is committed from here on, until something that lasts is committed after it; a process that dies takes nothing back. A connection begins with true. */
+enum tg_db_result tg_db_lasting(struct tg_db *db, bool lasting, struct tg_err *err);
 /* A number that moves whenever somebody else has committed something. */
 enum tg_db_result tg_db_version(struct tg_db *db, int64_t *version, struct tg_err *err);
 bool tg_db_same_file(struct tg_db *db); /* the file under the path is still the one that was opened */

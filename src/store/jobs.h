@@ -25,22 +25,29 @@ struct tg_job_row {
 	const char *artifact_id;  /* what it makes: the id was given at the start */
 	const char *principal;    /* who asked: the key's or user's id, "anonymous" */
 	const char *key_prefix;   /* what a log may show of the key; "" */
+	const char *place;        /* insert only: the one owner who may claim it, since its data lies with him (jobs/runner.h); NULL: anybody */
 	unsigned attempts;        /* starts so far */
 	int64_t created_us, started_us, finished_us, updated_us; /* 0: not yet */
 };
 typedef bool (*tg_job_row_fn)(void *ctx, const struct tg_job_row *j);
 
-/* *full: TG_JOB_PENDING_MAX wait already, nothing was inserted. */
+/* The row as it is given: pending, as a rule. *full: TG_JOB_PENDING_MAX wait already, nothing was inserted. */
 enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, bool *full, struct tg_err *err);
-/* The oldest pending row of that kind becomes running, attempts + 1, leased to `owner` (a name no other process has) until now + TG_JOB_LEASE_US; row is called for it. *found false: none waits. */
+/* The oldest pending row of that kind whose place is that owner's or nobody's becomes running, attempts + 1, leased to `owner` (a name no other process has) until now + TG_JOB_LEASE_US, its start now; row is called for it. *found false: none waits. */
 enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
 /* Renews the lease and notes progress. *ours false: the row was canceled, deleted, or claimed by somebody else: stop. */
 enum tg_db_result tg_job_rows_beat(struct tg_db *db, const char *id, const char *owner, int64_t now_us, unsigned progress, const char *message, bool *ours, struct tg_err *err);
-/* COMPLETED (result), FAILED (error), or PENDING again (a try that did not count against it ends: attempts stays as it is). *ours as above, nothing is written then. */
+/* COMPLETED (result), FAILED (error), or PENDING again, after a try that failed (attempts stays as it is). *ours as above, nothing is written then. */
 enum tg_db_result tg_job_rows_finish(struct tg_db *db, const char *id, const char *owner, enum tg_job_status status, const char *text, int64_t now_us, bool *ours, struct tg_err *err);
+/* Pending again, as if this try had not been begun: attempts - 1. *ours as above. */
+enum tg_db_result tg_job_rows_put_back(struct tg_db *db, const char *id, const char *owner, int64_t now_us, bool *ours, struct tg_err *err);
+/* Whether one that waits or runs is to make that artifact. */
+enum tg_db_result tg_job_rows_making(struct tg_db *db, const char *artifact_id, bool *making, struct tg_err *err);
+/* Whether there is anything for that owner to claim. */
+enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char *owner, bool *any, struct tg_err *err);
 /* Running rows whose lease has ended: pending, or failed ("The job's worker ended N times.") after TG_JOB_TRIES. `owned_by` not NULL: those leased to that owner too, whatever the time
- * (a start after a crash knows that its predecessor is gone). *n: rows changed. */
-enum tg_db_result tg_job_rows_reap(struct tg_db *db, const char *owned_by, int64_t now_us, uint64_t *n, struct tg_err *err);
+ * (a start after a crash knows that its predecessor is gone). failed (may be NULL) is called for each that fails, as it was. *n: rows changed. */
+enum tg_db_result tg_job_rows_reap(struct tg_db *db, const char *owned_by, int64_t now_us, tg_job_row_fn failed, void *ctx, uint64_t *n, struct tg_err *err);
 enum tg_db_result tg_job_rows_get(struct tg_db *db, const char *id, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
 /* status TG_JOB_STATUS_COUNT: all. Oldest first. */
 enum tg_db_result tg_job_rows_list(struct tg_db *db, enum tg_job_status status, uint64_t skip, uint64_t most, tg_job_row_fn row, void *ctx, struct tg_err *err);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 2000, STATEMENTS = 48, ARGS_MAX = 12, COLUMNS_MAX = 16 };
+enum { BUSY_MS = 2000, STATEMENTS = 96, ARGS_MAX = 20, COLUMNS_MAX = 20 };
 
 struct tg_db {
 	sqlite3 *h;
@@ -294,6 +294,12 @@ static enum tg_db_result open_file(struct tg_db *db, bool create, bool *missing,
 	sqlite3_db_config(db->h, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	r = exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON; PRAGMA secure_delete = ON", err);
 	return r == TG_DB_OK ? migrate(db, err) : r;
+}
+
+/* The log is written in order: what is synced takes all before it along. */
+enum tg_db_result tg_db_lasting(struct tg_db *db, bool lasting, struct tg_err *err)
+{
+	return exec(db, lasting ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err);
 }
 
 struct tg_db *tg_db_open(const char *url, bool create, bool *missing, enum tg_db_result *why, struct tg_err *err)

@@ -2,8 +2,11 @@
  * The process's database: who opens it, who may use it now, and what is known while it is away.
  *
  * Invariants: `db` is touched under `lock` only, which may be held as long as a disk or another program's transaction takes; `identity` and `generation` have a lock of their own that is held for
- * moments, since the control thread asks for them. They change together, after the commit that made them and after the file of what is known was written,
+ * moments, since the control thread asks for them. They change together, under both, after the commit that made them and after the file of what is known was written,
  * so that whoever sees a generation sees what it stands for, also after a crash. A load that fails leaves the old identity in force: keys do not stop being keys because a disk does.
+ *
+ * Everybody is read when the database is opened. After that only what changed is, and laid over what was (load.c); what is laid over is folded in when nobody waits for it (tg_store_tidy), without the lock. What is replaced
+ * then may be hundreds of MiB, and the last to let go of it might be a loop: it is kept until nobody else has it, and freed here.
  */
 #include "store/store.h"
 #include "base/clock.h"
@@ -11,6 +14,7 @@
 #include "base/secretfile.h"
 #include "store/identity.h"
 #include "store/known.h"
+#include "store/usage.h"
 #include <errno.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -20,19 +24,28 @@
 #include <uv.h>
 
 #define AGAIN_US 1000000u /* between tries to open a database that is away */
-#define USES_US 60000000u /* between writings of when keys were used */
+#define FOLD_AGAIN_US 60000000u
+#define FOLD_KEYS 1024    /* and a sixty-fourth of all keys: laid over, each change copies them */
+#define QUIET_US 10000000u /* without changes, and half a millisecond a key, which folding takes about a five-hundredth of */
+#define QUIET_KEY_US 500u
 
 struct tg_store {
 	uv_mutex_t lock, face;    /* face: identity and generation */
 	char *url, *known;
 	struct tg_db *db;
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
+	int64_t seq;              /* up to where the database's list of changes is in `identity` */
 	uint64_t tried_us;
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
 	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
+	bool folding;
+	struct tg_identity *retired; /* replaced by its folded self; NULL: none */
+	_Atomic uint64_t fold_us; /* when folding is due, monotonic; 0: nothing is laid over */
 	struct tg_uses *uses;
-	uint64_t told_us;         /* when the database last heard of them */
+	uint64_t told_us, tell_us; /* when the database last heard of them; and how often it does */
+	unsigned usage_days;
+	bool untold;              /* said that it could not be told */
 	struct tg_identity *identity;
 	_Atomic uint64_t generation;
 	_Atomic int state;
@@ -58,26 +71,74 @@ static void lose(struct tg_store *s, const struct tg_err *err)
 	s->tried_us = tg_mono_us();
 }
 
-static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
+static uint64_t fold_due(const struct tg_identity *d)
 {
-	struct tg_identity *fresh;
-	int64_t version = 0;
-	enum tg_db_result r = tg_db_version(s->db, &version, err);
-	if (r == TG_DB_OK)
-		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
-	if (r != TG_DB_OK)
-		return r;
-	struct tg_err ignored;
-	if (!tg_known_write(s->known, fresh, &ignored))
-		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", ignored.text, NULL);
-	s->seen = version;
+	size_t over = tg_identity_laid_over(d), keys = tg_identity_keys(d);
+	return !over ? 0 : tg_mono_us() + (over > FOLD_KEYS + keys / 64 ? 0 : QUIET_US + keys * QUIET_KEY_US);
+}
+
+/* Takes `fresh` over. Who replaces what is large sees to who frees it. */
+static void put_in_force(struct tg_store *s, struct tg_identity *fresh, bool large)
+{
 	uv_mutex_lock(&s->face);
 	struct tg_identity *old = s->identity;
 	s->identity = fresh;
 	atomic_fetch_add(&s->generation, 1);
 	uv_mutex_unlock(&s->face);
-	tg_identity_put(old);
+	atomic_store(&s->fold_us, fold_due(fresh));
+	if (large && !s->retired)
+		s->retired = old;
+	else
+		tg_identity_put(old);
+}
+
+static void keep_known(struct tg_store *s, const struct tg_identity *d)
+{
+	struct tg_err why;
+	if (!tg_known_write(s->known, d, &why))
+		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", why.text, NULL);
+}
+
+static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
+{
+	struct tg_identity *fresh;
+	int64_t version = 0, seq = 0;
+	enum tg_db_result r = tg_db_version(s->db, &version, err);
+	if (r == TG_DB_OK)
+		r = tg_identity_seq(s->db, &seq, err);
+	if (r == TG_DB_OK)
+		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
+	if (r != TG_DB_OK)
+		return r;
+	keep_known(s, fresh);
+	s->seen = version;
+	s->seq = seq;
+	put_in_force(s, fresh, true);
 	return TG_DB_OK;
+}
+
+/* After a commit of ours or of others. A commit that changed nobody makes no new generation, unless somebody waits for one (own_change). */
+static enum tg_db_result catch_up(struct tg_store *s, struct tg_err *err)
+{
+	struct tg_identity *fresh = NULL;
+	int64_t version = 0, seq = s->seq;
+	bool whole = false;
+	enum tg_db_result r = tg_db_version(s->db, &version, err);
+	if (r == TG_DB_OK)
+		r = tg_identity_catch_up(s->db, now_s(), s->uses, s->identity, &seq, &fresh, &whole, err);
+	if (r == TG_DB_OK && whole)
+		r = load(s, err);
+	else if (r == TG_DB_OK) {
+		s->seen = version;
+		s->seq = seq;
+		if (fresh)
+			keep_known(s, fresh);
+		if (fresh || s->own_change)
+			put_in_force(s, fresh ? fresh : tg_identity_get(s->identity), false);
+	}
+	if (r == TG_DB_OK)
+		s->own_change = false;
+	return r;
 }
 
 static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
@@ -134,35 +195,79 @@ struct telling {
 	struct tg_err *err;
 };
 
-static bool tell_one(void *ctx, const char *id, uint64_t last_s)
+static bool tell_one(void *ctx, const struct tg_owed *o)
 {
 	struct telling *t = ctx;
-	t->r = tg_keys_used(t->db, id, (int64_t)last_s, t->err);
+	if (o->last_s)
+		t->r = tg_keys_used(t->db, o->id, (int64_t)o->last_s, t->err);
+	if (t->r == TG_DB_OK)
+		t->r = tg_usage_add(t->db, o, t->err);
 	return t->r == TG_DB_OK;
 }
 
-static bool is_any(void *ctx, const char *id, uint64_t last_s)
+/* Of now, and of the days that are kept, the first. */
+static uint32_t first_day(const struct tg_store *s)
 {
-	(void)id, (void)last_s;
-	*(bool *)ctx = true;
-	return false;
+	uint64_t today = (uint64_t)now_s() / 86400;
+	return today >= s->usage_days ? (uint32_t)(today - s->usage_days + 1) : 0;
 }
 
-/* When keys were used: a nicety, which is not worth a word when it fails. */
-static void tell_uses(struct tg_store *s)
+/* What was counted and when keys were used, in one transaction: paid in full or still owed. */
+static enum tg_db_result tell_uses(struct tg_store *s, struct tg_err *err)
 {
-	struct tg_err err;
-	struct telling t = { s->db, TG_DB_OK, &err };
-	bool any = false;
 	s->told_us = tg_mono_us();
-	tg_uses_changed(s->uses, is_any, &any);
-	if (!any || !s->db || tg_db_begin(s->db, &err) != TG_DB_OK)
-		return;
-	tg_uses_changed(s->uses, tell_one, &t);
+	if (s->closed || !tg_uses_gather(s->uses))
+		return TG_DB_OK;
+	struct telling t = { NULL, reach(s, err), err };
+	if (t.r == TG_DB_OK && (t.r = tg_db_begin(s->db, err)) == TG_DB_OK) {
+		t.db = s->db;
+		tg_uses_each_owed(s->uses, tell_one, &t);
+		if (t.r == TG_DB_OK && s->usage_days)
+			t.r = tg_usage_forget(s->db, first_day(s), err);
+		if (t.r == TG_DB_OK)
+			t.r = tg_db_commit(s->db, err);
+		else
+			tg_db_rollback(s->db);
+	}
 	if (t.r == TG_DB_OK)
-		(void)tg_db_commit(s->db, &err);
-	else
-		tg_db_rollback(s->db);
+		tg_uses_paid(s->uses);
+	else if (!s->untold)
+		tg_log(TG_LOG_F_WARN, "store.usage_waits", "s:why", err->text, NULL);
+	s->untold = t.r != TG_DB_OK;
+	return t.r;
+}
+
+void tg_store_keep_usage(struct tg_store *s, unsigned days, unsigned flush_s)
+{
+	s->usage_days = days;
+	s->tell_us = flush_s * 1000000ull;
+}
+
+static struct tg_use *place(void *ctx, const struct tg_principal *who)
+{
+	return tg_uses_of(ctx, who);
+}
+
+void tg_store_places(struct tg_store *s, struct tg_policy *p)
+{
+	tg_policy_places(p, place, s->uses);
+}
+
+void tg_store_count(struct tg_store *s, const char *principal, uint64_t wall_us, const struct tg_counts *c)
+{
+	struct tg_use *u = s->usage_days ? tg_uses_of_id(s->uses, principal) : NULL;
+	if (u)
+		tg_use_add(u, wall_us, c);
+}
+
+enum tg_db_result tg_store_flush(struct tg_store *s, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = tell_uses(s, err);
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
+		lose(s, err);
+	uv_mutex_unlock(&s->lock);
+	return r;
 }
 
 /* A database that was replaced or removed under us answers from a file that nobody else sees. */
@@ -174,10 +279,48 @@ static bool same_file(struct tg_store *s, struct tg_err *err)
 	return false;
 }
 
+static void free_retired(struct tg_store *s)
+{
+	if (!s->retired || !tg_identity_alone(s->retired))
+		return;
+	tg_identity_put(s->retired);
+	s->retired = NULL;
+}
+
+bool tg_store_untidy(const struct tg_store *s)
+{
+	uint64_t due = atomic_load(&s->fold_us);
+	return due && tg_mono_us() >= due;
+}
+
+void tg_store_tidy(struct tg_store *s)
+{
+	uv_mutex_lock(&s->lock);
+	free_retired(s);
+	bool now = !s->folding && !s->retired && s->identity && tg_identity_laid_over(s->identity);
+	struct tg_identity *was = now ? tg_identity_get(s->identity) : NULL;
+	s->folding |= now;
+	atomic_store(&s->fold_us, now ? tg_mono_us() + FOLD_AGAIN_US : atomic_load(&s->fold_us)); /* if it fails */
+	uv_mutex_unlock(&s->lock);
+	if (!now)
+		return;
+	struct tg_identity *folded = tg_identity_fold(was, now_s());
+	uv_mutex_lock(&s->lock);
+	struct tg_identity *fresh = folded ? tg_identity_refold(s->identity, folded, was) : NULL;
+	if (fresh)
+		put_in_force(s, fresh, true);
+	s->folding = false;
+	uv_mutex_unlock(&s->lock);
+	tg_identity_put(folded);
+	tg_identity_put(was);
+}
+
 void tg_store_poll(struct tg_store *s)
 {
 	struct tg_err err;
 	uv_mutex_lock(&s->lock);
+	free_retired(s);
+	enum tg_db_result r = TG_DB_OK;
 	if (!s->db) {
 		if (!s->fresh || access(path_of(s->url), F_OK) == 0)
 			(void)reach(s, &err);
@@ -185,18 +328,23 @@ void tg_store_poll(struct tg_store *s)
 		lose(s, &err);
 	} else {
 		int64_t version = s->seen;
-		enum tg_db_result r = tg_db_version(s->db, &version, &err);
-		if (r == TG_DB_OK && (version != s->seen || s->own_change)) {
-			r = load(s, &err);
-			if (r == TG_DB_OK)
-				s->own_change = false;
-		}
-		if (r != TG_DB_OK)
-			lose(s, &err);
-		else if (tg_mono_us() - s->told_us >= USES_US)
-			tell_uses(s);
+		r = tg_db_version(s->db, &version, &err);
+		if (r == TG_DB_OK && (version != s->seen || s->own_change))
+			r = catch_up(s, &err);
 	}
+	if (r == TG_DB_OK && (s->db || s->fresh) && tg_mono_us() - s->told_us >= s->tell_us)
+		r = tell_uses(s, &err);
+	if (r != TG_DB_OK && s->db)
+		lose(s, &err);
 	uv_mutex_unlock(&s->lock);
+}
+
+bool tg_store_there(struct tg_store *s)
+{
+	uv_mutex_lock(&s->lock);
+	bool there = s->db != NULL;
+	uv_mutex_unlock(&s->lock);
+	return there;
 }
 
 uint64_t tg_store_last_used(struct tg_store *s, const char *id)
@@ -204,29 +352,63 @@ uint64_t tg_store_last_used(struct tg_store *s, const char *id)
 	return tg_uses_last(s->uses, id);
 }
 
-enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
+/* One transaction, under the lock. */
+static enum tg_db_result transact(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err)
 {
-	uv_mutex_lock(&s->lock);
 	enum tg_db_result r = reach(s, err);
 	if (r == TG_DB_OK && !same_file(s, err)) {
 		lose(s, err);
 		s->tried_us = 0; /* the new one is there already, perhaps */
 		r = reach(s, err);
 	}
-	if (r == TG_DB_OK && (r = tg_db_begin(s->db, err)) == TG_DB_OK) {
-		r = change(s->db, ctx, err);
-		if (r == TG_DB_OK)
-			r = tg_db_commit(s->db, err);
-		else
-			tg_db_rollback(s->db);
-		if (r == TG_DB_OK && load(s, err) != TG_DB_OK) {
-			s->own_change = true; /* it is kept; it comes into force when it can be read */
-			tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
-		}
+	if (r != TG_DB_OK || (r = tg_db_begin(s->db, err)) != TG_DB_OK)
+		return r;
+	r = change(s->db, ctx, err);
+	if (r == TG_DB_OK)
+		return tg_db_commit(s->db, err);
+	tg_db_rollback(s->db);
+	return r;
+}
+
+enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = transact(s, change, ctx, err);
+	if (r == TG_DB_OK && catch_up(s, err) != TG_DB_OK) {
+		s->own_change = true; /* it is kept; it comes into force when it can be read */
+		tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
 	}
 	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
 		lose(s, err);
 	*generation = atomic_load(&s->generation) + (s->own_change ? 1 : 0);
+	uv_mutex_unlock(&s->lock);
+	return r;
+}
+
+/* data_version does not move for the connection that commits: the next poll finds nothing new. */
+enum tg_db_result tg_store_record(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err)
+{
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = transact(s, change, ctx, err);
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
+		lose(s, err);
+	uv_mutex_unlock(&s->lock);
+	return r;
+}
+
+enum tg_db_result tg_store_note(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err)
+{
+	struct tg_err other;
+	uv_mutex_lock(&s->lock);
+	enum tg_db_result r = reach(s, err);
+	if (r == TG_DB_OK)
+		r = tg_db_lasting(s->db, false, err);
+	if (r == TG_DB_OK)
+		r = transact(s, change, ctx, err);
+	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
+		lose(s, err);
+	else if (s->db && tg_db_lasting(s->db, true, &other) != TG_DB_OK)
+		lose(s, &other); /* the next one lasts */
 	uv_mutex_unlock(&s->lock);
 	return r;
 }
@@ -298,7 +480,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	tg_err_set(err, "out of memory");
 	if (s && known) {
 		snprintf(known, strlen(path) + 8, "%s.known", path);
-		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us() };
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
 	}
 	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
@@ -334,7 +516,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	if ((r = reach(s, err)) == TG_DB_BROKEN)
 		goto never;
 	if (r != TG_DB_OK) {
-		s->identity = tg_known_read(known);
+		s->identity = tg_known_read(known, s->uses);
 		atomic_fetch_add(&s->generation, 1);
 		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
 		if (warn)
@@ -348,11 +530,13 @@ never:
 
 void tg_store_close(struct tg_store *s)
 {
+	struct tg_err err;
 	if (!s)
 		return;
-	tell_uses(s);
+	(void)tell_uses(s, &err);
 	tg_db_close(s->db);
 	tg_identity_put(s->identity);
+	tg_identity_put(s->retired);
 	tg_uses_free(s->uses);
 	uv_mutex_destroy(&s->lock);
 	uv_mutex_destroy(&s->face);

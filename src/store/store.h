@@ -1,13 +1,14 @@
 #pragma once
 /*
  * The one database of a process: opened once, used under a lock, found again when it was away. Whoever changes something gets a generation: the change is in force for
- * requests once the gate has adopted that generation (gate/snapshot.h).
+ * requests once the gate has adopted that generation (gate/snapshot.h). It is a new one only where somebody's keys, users or tokens changed.
  *
  * What it last knew stays in force while the database is away: in memory, and for a start in that time in a file beside it (PATH.known, 0600: digests,
  * no key and no password hash), so that keys go on being keys. Blocking: for the job pool and the command line.
  */
-#include "policy/identity.h"
+#include "policy/policy.h"
 #include "store/db.h"
+#include "store/uses.h"
 
 struct tg_store; /* opaque, thread-safe */
 
@@ -24,10 +25,24 @@ void tg_store_close(struct tg_store *s); /* after the last snapshot of its ident
 
 /* Looks for changes that others made (tollgate keys on the command line, another gate), and for a database that was away. */
 void tg_store_poll(struct tg_store *s);
+/* Whether what changed is to be folded in (policy/identity.h), and doing so: as long as a load of everybody, while changes and looks go on. At most once at a time. */
+bool tg_store_untidy(const struct tg_store *s);
+void tg_store_tidy(struct tg_store *s);
+bool tg_store_there(struct tg_store *s); /* it is open now: there is one, and asking it makes none */
 /* Who the database knows, one reference, and the generation of that. */
 struct tg_identity *tg_store_identity(struct tg_store *s, uint64_t *generation);
 uint64_t tg_store_generation(struct tg_store *s);
 enum tg_store_state tg_store_state(const struct tg_store *s);
+
+/*
+ * Usage. Everybody whom the configuration knows gets a place to count in, before the snapshot is shared; the database's own have theirs. What was counted is told to the database every flush_s seconds
+ * by tg_store_poll, by tg_store_flush, and at the end; a process that is killed loses what came after. While the database is away it waits in memory, day by day (store/uses.h).
+ */
+void tg_store_keep_usage(struct tg_store *s, unsigned days, unsigned flush_s); /* days 0: nobody counts. Before the first poll */
+void tg_store_places(struct tg_store *s, struct tg_policy *p);
+enum tg_db_result tg_store_flush(struct tg_store *s, struct tg_err *err);
+/* Counts for somebody whose request is over: work that goes on behind it. */
+void tg_store_count(struct tg_store *s, const char *principal, uint64_t wall_us, const struct tg_counts *c);
 
 /* Within tg_store_read or tg_store_write: when that key was last used since this process runs, seconds since the epoch; 0: not. The database hears of it once a minute. */
 uint64_t tg_store_last_used(struct tg_store *s, const char *id);
@@ -35,5 +50,10 @@ uint64_t tg_store_last_used(struct tg_store *s, const char *id);
 /* One transaction; `change` must answer OK for it to be kept. *generation: what the gate must adopt. AWAY: nothing was changed, or it is not known whether it was. */
 typedef enum tg_db_result (*tg_store_change)(struct tg_db *db, void *ctx, struct tg_err *err);
 enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err);
+/* The same for what no request is judged by (configs, artifacts, jobs): identities are not read again and the generation stays, so that there is nothing to adopt. Whoever else has
+ * the database open finds nothing new in its list of changes. */
+enum tg_db_result tg_store_record(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err);
+/* The same for what may be forgotten by a machine that loses power, though by no process that dies: it is not waited for the disk. */
+enum tg_db_result tg_store_note(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err);
 enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *ctx, struct tg_err *err);
 bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err);
