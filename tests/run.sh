@@ -15,9 +15,8 @@ mkdir -p $logs
 passed=0 failed=0 skipped=0
 declare -A beside=()
 
-# What the instrumented binaries run: all but what measures time or load (slow), and for TSan what makes threads meet.
-suites=(tests/api tests/security tests/fault)
-tsan_suites=(tests/api tests/fault)
+# What the instrumented binaries run: all but what measures time or load (slow); TSan's: tests/api and tests/fault, which make threads meet.
+suites=(tests/api tests/engine tests/security tests/fault)
 
 tally() { # STAGE PASSED FAILED [SKIPPED]
 	passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + ${4:-0}))
@@ -57,7 +56,7 @@ unit_stage() { # KIND FILE...: the tests' own programs of build/KIND
 pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test yet are left out
 	local name=$1 binary=$2 xml=$logs/$1.xml status=0 counts again ok bad skip run=() dirs=() a
 	shift 2
-	[ "$name" != tsan ] || run=(setarch -R)
+	[[ $name != tsan* ]] || run=(setarch -R)
 	for a; do
 		case $a in tests/*) [ -z "$(find "$a" -name 'test_*.py' -print -quit 2>/dev/null)" ] || dirs+=("$a") ;; *) dirs+=("$a") ;; esac
 	done
@@ -139,12 +138,16 @@ else
 	build tsan && [ ${#threaded[@]} -gt 0 ] && unit_stage tsan "${threaded[@]}"
 	# Mostly these wait for each other's clocks: two beside each other take little longer than one.
 	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 aside asan pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
-	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py "${suites[@]}"
+	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py tests/clients "${suites[@]}"
 	join asan
 	fuzz_stage replay
 	# The instrumented suites leave most of a core to the fuzzers, which give way to them.
 	[ "$FUZZ_SECONDS" -eq 0 ] || FUZZ_JOBS=1 aside fuzz fuzz_stage run "$FUZZ_SECONDS"
-	[ -x build/tsan/tollgate ] && TOLLGATE_START_S=60 pytest_stage tsan build/tsan/tollgate -m 'not slow and not release_only' "${tsan_suites[@]}"
+	if [ -x build/tsan/tollgate ]; then
+		TOLLGATE_START_S=60 aside tsan-fault pytest_stage tsan-fault build/tsan/tollgate -m 'not slow and not release_only' tests/fault
+		TOLLGATE_START_S=60 pytest_stage tsan-api build/tsan/tollgate -m 'not slow and not release_only' tests/api
+		join tsan-fault
+	fi
 	join fuzz
 fi
 

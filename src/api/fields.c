@@ -1,5 +1,5 @@
 /*
- * Bodies by table (see fields.h). jansson reads them: duplicates are refused, depth has its own bound, and a body of a local handler is 64 KiB at most.
+ * Bodies by table (see fields.h). jansson reads them: duplicates are refused, depth has its own bound, and a body that is read by a table is 64 KiB at most.
  */
 #include "api/fields.h"
 #include "policy/password.h"

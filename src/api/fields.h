@@ -22,6 +22,17 @@ struct tg_field {
 	size_t offset; /* in the handler's struct */
 };
 
+/* What a handler takes, for the description of the interface (tables/schemas.def): `tg_body_HANDLER`. optional: no member is required, whatever the table says. */
+struct tg_body {
+	const struct tg_field *fields;
+	unsigned n;
+	bool optional;
+};
+
+#define SCHEMA(handler) extern const struct tg_body tg_body_##handler;
+#include "tables/schemas.def"
+#undef SCHEMA
+
 /* The body read into the handler's struct, which was zeroed or holds defaults. Slices point into the tree. given: 1 << place in the table. */
 struct tg_fields {
 	json_t *tree;

@@ -216,6 +216,8 @@ static const struct tg_field new_key_fields[] = {
 	{ "limits", TG_FIELD_LIMITS, false, 0, 0, offsetof(struct new_key, limits) },
 };
 
+const struct tg_body tg_body_keys_create = { new_key_fields, sizeof new_key_fields / sizeof *new_key_fields, false };
+
 enum tg_step tg_api_keys_create(struct tg_exchange *x)
 {
 	struct new_key in = { 0 };
@@ -283,15 +285,18 @@ enum tg_step tg_api_keys_revoke(struct tg_exchange *x)
 	return on_one(x, REVOKE, 0);
 }
 
+struct overlap {
+	int64_t seconds;
+};
+static const struct tg_field overlap_fields[] = { { "overlap_seconds", TG_FIELD_INT, false, 0, OVERLAP_MAX, offsetof(struct overlap, seconds) } };
+const struct tg_body tg_body_keys_rotate = { overlap_fields, 1, false };
+
 enum tg_step tg_api_keys_rotate(struct tg_exchange *x)
 {
-	struct overlap {
-		int64_t seconds;
-	} in = { OVERLAP_DEFAULT };
-	static const struct tg_field fields[] = { { "overlap_seconds", TG_FIELD_INT, false, 0, OVERLAP_MAX, offsetof(struct overlap, seconds) } };
+	struct overlap in = { OVERLAP_DEFAULT };
 	struct tg_fields f;
 	enum tg_step answered;
-	if (!tg_fields_read(x, fields, 1, &in, &f, &answered))
+	if (!tg_fields_read(x, overlap_fields, 1, &in, &f, &answered))
 		return answered;
 	tg_fields_free(&f);
 	return on_one(x, ROTATE, in.seconds);

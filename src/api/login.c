@@ -18,6 +18,8 @@ static const struct tg_field fields[] = {
 	{ "password", TG_FIELD_TEXT, true, 1, TG_PASSWORD_MAX, offsetof(struct login_in, password) },
 };
 
+const struct tg_body tg_body_login = { fields, sizeof fields / sizeof *fields, false };
+
 struct login {
 	struct tg_parking parking; /* first: left() casts */
 	struct tg_exchange *x;
@@ -37,6 +39,8 @@ static void refuse(struct tg_exchange *x)
 {
 	x->presented = true;
 	x->event = "auth.failed_login";
+	tg_key_prefix((struct tg_slice){ 0 }, x->presented_prefix); /* of a password nothing is shown */
+	tg_audited_failure(x);
 	tg_answer_problem(x, TG_E_unauthenticated, "bad_login", "Invalid username or password", NULL, NULL);
 }
 
@@ -58,6 +62,8 @@ static enum tg_step let_in(struct tg_exchange *x, const struct tg_user *u)
 		tg_put_time(&out, made.exp);
 		tg_buf_char(&out, '}');
 		x->principal = &u->who; /* the log says who came in */
+		memcpy(x->token_id, made.jti, sizeof x->token_id);
+		tg_audited_success(x);
 		r = tg_answer_buf(x, "application/json", &out, "Cache-Control: no-store\r\n");
 	}
 	if (token.p)

@@ -28,6 +28,8 @@ static const struct tg_field fields[] = {
 	[F_NAME] = { "username", TG_FIELD_TEXT, true, 1, TG_USER_NAME_MAX, offsetof(struct user_in, name) },
 };
 
+const struct tg_body tg_body_users_create = { fields, sizeof fields / sizeof *fields, false }, tg_body_users_change = { fields, F_NAME, true };
+
 struct user_job {
 	struct tg_job job; /* first: callbacks cast */
 	enum what what;

@@ -99,13 +99,13 @@ void tg_log_string(struct tg_buf *b, struct tg_slice s, size_t cut)
 	tg_buf_char(b, '"');
 }
 
-static void outside(struct tg_buf *b, struct tg_slice s)
+static void outside(struct tg_buf *b, struct tg_slice s, size_t cut)
 {
-	char t[STRING_CUT];
-	tg_log_string(b, (struct tg_slice){ t, tg_log_redact(s, t, sizeof t) }, STRING_CUT);
+	char t[TG_LOG_CUT_MAX];
+	tg_log_string(b, (struct tg_slice){ t, tg_log_redact(s, t, cut < sizeof t ? cut : sizeof t) }, cut);
 }
 
-static void member(struct tg_buf *b, char type, va_list *ap)
+void tg_log_member(struct tg_buf *b, char type, size_t cut, va_list *ap)
 {
 	switch (type) {
 	case 's':
@@ -114,17 +114,22 @@ static void member(struct tg_buf *b, char type, va_list *ap)
 		if (!s)
 			tg_buf_lit(b, "null");
 		else if (type == 's')
-			outside(b, tg_slice_cstr(s));
+			outside(b, tg_slice_cstr(s), cut);
 		else
-			tg_log_string(b, tg_slice_cstr(s), STRING_CUT);
+			tg_log_string(b, tg_slice_cstr(s), cut);
 		break;
 	}
 	case 'l': {
 		const struct tg_slice *s = va_arg(*ap, const struct tg_slice *);
 		if (s && s->p)
-			outside(b, *s);
+			outside(b, *s, cut);
 		else
 			tg_buf_lit(b, "null");
+		break;
+	}
+	case 'n': {
+		const char *s = va_arg(*ap, const char *);
+		tg_buf_cstr(b, s ? s : "null");
 		break;
 	}
 	case 'u': tg_buf_u64(b, va_arg(*ap, uint64_t)); break;
@@ -153,7 +158,7 @@ void tg_log(int level, const char *event, ...)
 		tg_buf_char(&b, ',');
 		tg_log_string(&b, tg_slice_cstr(key + 2), STRING_CUT);
 		tg_buf_char(&b, ':');
-		member(&b, key[0], &ap);
+		tg_log_member(&b, key[0], STRING_CUT, &ap);
 	}
 	va_end(ap);
 	tg_buf_lit(&b, "}\n");

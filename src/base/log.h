@@ -27,9 +27,13 @@ void tg_log_count_lost(void); /* one more: for a line that found no memory */
 
 /* One event: tg_log(TG_LOG_F_WARN, "worker.down", "s:worker", name, "u:attempt", (uint64_t)n, NULL). A key is "s:name" (const char *, may be
  * NULL = null), "l:name" (struct tg_slice *, pointer), "u:name" (uint64_t), "i:name" (int64_t), "b:name" (int). Members ts, level, event come first.
+ * "n:name" (const char *, may be NULL = null) is a JSON number, written as it stands: costs (policy/price.h).
  * "t:name" (const char *, may be NULL = null) is for text of our own making: ids, model and worker names of the configuration. It is escaped and cut
  * like "s:", but not redacted (a ULID looks like a key). Before tg_log_open, events go to stderr. */
 void tg_log(int level, const char *event, ...) __attribute__((sentinel));
+/* One value of such a pair, as JSON: `type` is the letter before the colon, *ap stands at the value. Strings are cut at `cut` bytes, TG_LOG_CUT_MAX at most. For who writes lines like these elsewhere. */
+#define TG_LOG_CUT_MAX 4096
+void tg_log_member(struct tg_buf *b, char type, size_t cut, va_list *ap);
 bool tg_log_on(int level); /* whether lines of that level are written */
 
 #define TG_LOG_BATCH 65536

@@ -16,7 +16,7 @@ static const char *method_of(const struct tg_route *r)
 
 static const char *state_of(const struct tg_route *r)
 {
-	static const char *const words[] = { [TG_ROUTE_LIVE] = "live", [TG_ROUTE_LATER] = "not yet (501)", [TG_ROUTE_NOWHERE] = "closed (404)" };
+	static const char *const words[] = { [TG_ROUTE_LIVE] = "live", [TG_ROUTE_LATER] = "not yet (501)", [TG_ROUTE_NOWHERE] = "closed (404)", [TG_ROUTE_UPLOAD] = "live" };
 	return words[r->state];
 }
 
@@ -58,7 +58,7 @@ static void json_member(struct tg_buf *b, const char *name, const char *value)
 static void print_json(struct tg_buf *b)
 {
 	static const char *const guards[] = { [TG_GUARD_PUBLIC] = "public", [TG_GUARD_ANY] = "any", [TG_GUARD_PERMS] = "permissions" };
-	static const char *const states[] = { [TG_ROUTE_LIVE] = "live", [TG_ROUTE_LATER] = "later", [TG_ROUTE_NOWHERE] = "closed" };
+	static const char *const states[] = { [TG_ROUTE_LIVE] = "live", [TG_ROUTE_LATER] = "later", [TG_ROUTE_NOWHERE] = "closed", [TG_ROUTE_UPLOAD] = "live" };
 	tg_buf_char(b, '[');
 	for (unsigned i = 0; i < tg_nroutes; i++) {
 		const struct tg_route *r = &tg_routes[i];

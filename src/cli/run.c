@@ -128,12 +128,15 @@ static struct tg_config *make_config(const struct run *r, enum tg_protocol proto
 	bool ok = take_listen(c, listen, err) && tg_strlist_add(&c->tollgate_keys, tg_slice_cstr(r->key)) && add_command(c, r->name, protocol, command, r->ready_seconds, err);
 	free(c->log_path);
 	free(c->api_keys_file);
+	free(c->audit_path);
+	c->ml_engine = false;
 	free(c->store_url);
-	c->log_path = strdup("-"); /* no file at all: neither log nor key file nor database */
+	c->log_path = strdup("-"); /* no file at all: neither log nor audit trail nor key file nor database nor models */
 	c->api_keys_file = strdup("");
+	c->audit_path = strdup("");
 	c->store_url = strdup("");
 	c->metrics_loopback = true; /* the one key is for inference; whoever started this may look at the numbers */
-	if (!ok || !c->log_path || !c->api_keys_file || !c->store_url) {
+	if (!ok || !c->log_path || !c->api_keys_file || !c->audit_path || !c->store_url) {
 		tg_config_free(c);
 		return NULL;
 	}

@@ -570,6 +570,18 @@ static bool set_defaults(struct tg_config *c, struct tg_err *err)
 	return true;
 }
 
+/* Options that are off when they are empty: an empty text was set as NULL, and their readers look at the first character. */
+static bool keep_empty(struct tg_config *c, struct tg_err *err)
+{
+	char **texts[] = { &c->store_url, &c->audit_path };
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (!*texts[i] && !(*texts[i] = strdup(""))) {
+			tg_err_set(err, "out of memory");
+			return false;
+		}
+	return true;
+}
+
 static bool load(struct loader *l)
 {
 	bool done = false;
@@ -583,7 +595,7 @@ static bool load(struct loader *l)
 	for (unsigned i = 0; i < tg_noptions; i++)
 		if (!apply_variable(l, FROM_ENV, i, &done))
 			return false;
-	if (!tg_load_documents(l) || !apply_counts(l) || !tg_profile_apply(l) || !tg_load_key_file(l) || !tg_load_check(l) || !tg_profile_check(l))
+	if (!keep_empty(l->c, l->err) || !tg_load_documents(l) || !apply_counts(l) || !tg_profile_apply(l) || !tg_load_key_file(l) || !tg_load_check(l) || !tg_profile_check(l))
 		return false;
 	tg_load_warn_unknown(l);
 	tg_load_warn_keys(l);

@@ -43,6 +43,7 @@ struct tg_model_conf {
 	uint32_t probe_ms;        /* between probes of an idle worker; 0: none */
 	enum tg_affinity affinity;
 	uint32_t connect_ms, first_byte_ms, idle_ms, total_ms;
+	uint64_t price_prompt, price_completion; /* of a million tokens, in millionths of the currency's unit */
 	int line;                 /* in the TOML file, for messages; 0: not from a file */
 	uint32_t given;           /* one bit per row of MODEL in tables/options.def: written in the file (else the default) */
 };
@@ -85,6 +86,12 @@ struct tg_config {
 	/* [store] */
 	char *store_url;           /* "": no database */
 	struct tg_secret store_secret; /* TOLLGATE_SECRET; empty: secret.key beside the database */
+	uint32_t usage_days;       /* how long a day's usage is kept; 0: none is counted */
+	uint32_t usage_flush_s;    /* between writings of it */
+	/* [prices], in millionths of the currency's unit (policy/price.h) */
+	char *currency;
+	uint64_t price_train, price_predict;         /* of one operation */
+	uint64_t price_train_row, price_predict_row; /* of a thousand rows */
 	/* [limits] */
 	bool limits_enabled;
 	struct tg_rate limit_api, limit_train, limit_predict, limit_poll, limit_infer, limit_ml;
@@ -97,6 +104,7 @@ struct tg_config {
 	uint64_t ml_max_body_bytes;
 	char *ml_spool, *ml_datasets; /* folders */
 	uint32_t ml_train_jobs, ml_predict_jobs; /* at the same time */
+	uint32_t ml_job_seconds;   /* longest time of a running one */
 	uint32_t ml_threads;       /* of one training; 0: one a core */
 	char *audit_path;          /* "": none */
 	/* [log] */
@@ -172,6 +180,10 @@ void tg_config_sample(FILE *out);
 bool tg_rate_parse(struct tg_slice s, struct tg_rate *out);
 #define TG_RATE_TEXT 24
 void tg_rate_text(struct tg_rate r, char out[TG_RATE_TEXT]); /* the same form, NUL-terminated */
+/* "12", "0.15": at most twelve digits, a point and at most six more; no sign, no exponent. In millionths. */
+bool tg_decimal_parse(struct tg_slice s, uint64_t *micro);
+#define TG_DECIMAL_TEXT 32
+void tg_decimal_text(uint64_t micro, char out[TG_DECIMAL_TEXT]); /* the same form, NUL-terminated */
 /* Which seed document prints this key, "000" to "004"; NULL: none. Whoever has read the document has the key. */
 const char *tg_demo_key(struct tg_slice key);
 /* An origin as it stands in `cors_origins`: "*", "null" or scheme://host[:port], written to out as browsers write it: lower case, without the scheme's own port.

@@ -314,6 +314,22 @@ static bool set_number(const struct tg_option *o, void *field, uint64_t v, struc
 	return true;
 }
 
+static bool set_decimal(const struct tg_option *o, uint64_t *field, struct tg_slice s, struct tg_err *why)
+{
+	char least[TG_DECIMAL_TEXT], most[TG_DECIMAL_TEXT];
+	uint64_t v;
+	if (!tg_decimal_parse(s, &v))
+		return fail(why, "must be a decimal in quotes with at most six places, as \"0.15\"");
+	if (v < o->min || v > o->max) {
+		tg_decimal_text(o->min, least);
+		tg_decimal_text(o->max, most);
+		tg_err_set(why, "must be from %s to %s, not %.*s", least, most, (int)s.n, s.p);
+		return false;
+	}
+	*field = v;
+	return true;
+}
+
 static bool resolve_secret(struct tg_slice *s, const struct tg_option_env *env, char **owned, size_t *nowned, struct tg_err *why)
 {
 	if (tg_slice_starts(*s, TG_S("file:"))) {
@@ -435,6 +451,8 @@ static bool set_from_string(const struct tg_option *o, void *field, struct tg_sl
 		return set_secret(o, field, s, env, why);
 	case TG_OPT_RATE:
 		return tg_rate_parse(s, field) || fail(why, "must be N/second, N/minute, N/hour, N/day (N from 1 to 16000000) or \"off\"");
+	case TG_OPT_DECIMAL:
+		return set_decimal(o, field, s, why);
 	case TG_OPT_LEVEL:
 	case TG_OPT_PROFILE:
 	case TG_OPT_PROTOCOL:
@@ -465,6 +483,13 @@ bool tg_option_set_json(const struct tg_option *o, void *base, const json_t *v, 
 			return false;
 		}
 		return set_number(o, field, (uint64_t)json_integer_value(v), why);
+	case TG_OPT_DECIMAL: /* a whole number is exact; one with a point was a binary fraction before it came here */
+		if (json_is_integer(v) && json_integer_value(v) >= 0) {
+			char text[TG_DECIMAL_TEXT];
+			snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+			return set_decimal(o, field, tg_slice_cstr(text), why);
+		}
+		return set_decimal(o, field, json_is_string(v) ? (struct tg_slice){ json_string_value(v), json_string_length(v) } : (struct tg_slice){ 0 }, why);
 	default:
 		if (!json_is_string(v))
 			return fail(why, "must be a string, in quotes");
@@ -550,7 +575,7 @@ static void print_redacted(struct tg_slice s, struct tg_buf *out)
 void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf *out)
 {
 	const void *field = (const char *)base + o->offset;
-	char rate[TG_RATE_TEXT];
+	char rate[TG_RATE_TEXT], decimal[TG_DECIMAL_TEXT];
 	if (is_list(o->type)) {
 		const struct tg_strlist *l = field;
 		tg_buf_char(out, '[');
@@ -589,6 +614,10 @@ void tg_option_print(const struct tg_option *o, const void *base, struct tg_buf 
 		tg_rate_text(*(const struct tg_rate *)field, rate);
 		tg_buf_json(out, tg_slice_cstr(rate));
 		break;
+	case TG_OPT_DECIMAL:
+		tg_decimal_text(*(const uint64_t *)field, decimal);
+		tg_buf_json(out, tg_slice_cstr(decimal));
+		break;
 	case TG_OPT_LEVEL:
 	case TG_OPT_PROFILE:
 	case TG_OPT_PROTOCOL:
@@ -618,6 +647,7 @@ bool tg_option_equal(const struct tg_option *o, const void *a, const void *b)
 	case TG_OPT_U32:
 		return *(const uint32_t *)fa == *(const uint32_t *)fb;
 	case TG_OPT_U64:
+	case TG_OPT_DECIMAL:
 		return *(const uint64_t *)fa == *(const uint64_t *)fb;
 	case TG_OPT_SECRET:
 	case TG_OPT_HIDDEN: {

@@ -8,12 +8,13 @@
 #include <jansson.h>
 
 enum tg_option_type {
-	TG_OPT_BOOL, TG_OPT_U32, TG_OPT_U64, TG_OPT_STR, TG_OPT_NAME, TG_OPT_SECRET, TG_OPT_HIDDEN, TG_OPT_RATE,
+	TG_OPT_BOOL, TG_OPT_U32, TG_OPT_U64, TG_OPT_STR, TG_OPT_NAME, TG_OPT_SECRET, TG_OPT_HIDDEN, TG_OPT_RATE, TG_OPT_DECIMAL,
 	TG_OPT_LEVEL, TG_OPT_PROFILE, TG_OPT_PROTOCOL, TG_OPT_AFFINITY, TG_OPT_ARTIFACTS,
 	/* lists from here */
 	TG_OPT_LIST, TG_OPT_LISTEN, TG_OPT_HOSTS, TG_OPT_URLS, TG_OPT_NAMES, TG_OPT_KEYS, TG_OPT_ARGV, TG_OPT_ENVS, TG_OPT_ORIGINS, TG_OPT_METHODS, TG_OPT_FIELDS,
 };
 
+/* DECIMAL: uint64_t, in millionths; min and max too. */
 /* SECRET: a key, shown by its first characters. HIDDEN: a password or what signs and digests: nothing of it is shown. */
 static inline bool tg_opt_secret(enum tg_option_type t)
 {

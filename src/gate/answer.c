@@ -10,7 +10,7 @@ static struct tg_slice reason_phrase(uint16_t status)
 		uint16_t status;
 		const char *text;
 	} table[] = {
-		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 308, "Permanent Redirect" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
+		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" }, { 304, "Not Modified" }, { 308, "Permanent Redirect" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 409, "Conflict" },
 		{ 413, "Content Too Large" }, { 414, "URI Too Long" }, { 415, "Unsupported Media Type" }, { 417, "Expectation Failed" },
 		{ 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 429, "Too Many Requests" }, { 431, "Request Header Fields Too Large" },
@@ -42,8 +42,8 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice type
 		tg_buf_lit(b, "\r\nContent-Type: ");
 		tg_buf_slice(b, type);
 	}
-	if (status == 204) {
-		/* RFC 9110 section 8.6: no length, and nothing to frame. */
+	if (status == 204 || status == 304) {
+		/* RFC 9110 section 8.6: no length (a 304's would be that of what is not sent), and nothing to frame. */
 	} else if (length >= 0) {
 		tg_buf_lit(b, "\r\nContent-Length: ");
 		tg_buf_u64(b, (uint64_t)length);
@@ -85,7 +85,7 @@ enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *type,
 	if (extra)
 		tg_buf_cstr(b, extra);
 	tg_answer_end_head(x);
-	bool head_only = x->head_request || status == 204;
+	bool head_only = x->head_request || status == 204 || status == 304;
 	tg_limit_end(x, body.n);
 	struct iovec v[2] = { { b->p, b->len }, { (void *)(uintptr_t)body.p, head_only ? 0 : body.n } };
 	if (!b->failed && tg_conn_send(tg_session_conn(x->session), v, v[1].iov_len ? 2 : 1))
@@ -95,6 +95,24 @@ enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *type,
 	x->first_us = tg_mono_us();
 	tg_exchange_drop_head(x);
 	return TG_ANSWERED;
+}
+
+enum tg_step tg_answer_taken(struct tg_exchange *x)
+{
+	return !x->aborted && tg_conn_pending(tg_session_conn(x->session)) ? TG_WAIT : TG_ANSWERED;
+}
+
+enum tg_step tg_answer_counted(struct tg_exchange *x, uint16_t status, const char *type, struct tg_slice body, const char *extra)
+{
+	if (body.n < TG_ANSWER_LARGE)
+		return tg_answer(x, status, type, body, extra);
+	if (!tg_exchange_charge(x, body.n))
+		return tg_answer_problem(x, TG_E_unavailable, "memory", "Too much is in memory; try again.", NULL, "Retry-After: 1\r\n");
+	tg_answer(x, status, type, body, extra);
+	enum tg_step r = tg_answer_taken(x);
+	if (r == TG_WAIT)
+		tg_session_write_clock(x->session);
+	return r;
 }
 
 void tg_answer_problem_of(const struct tg_exchange *x, enum tg_error e, const char *detail, const char *param, struct tg_problem *p)

@@ -7,6 +7,7 @@
  */
 #include "gate/exchange.h"
 #include "http/cookie.h"
+#include "policy/use.h"
 
 /* "Bearer X" or the raw key; the scheme is case-insensitive (RFC 9110 section 11.1). */
 static struct tg_slice from_authorization(struct tg_slice v)
@@ -122,6 +123,8 @@ static void refuse(struct tg_exchange *x)
 static enum tg_step unknown(struct tg_exchange *x)
 {
 	x->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
+	if (x->presented)
+		tg_audited_failure(x);
 	if (!x->presented || x->was_ours) {
 		refuse(x);
 		return TG_ANSWERED;
@@ -192,8 +195,10 @@ static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c
 	/* Every token begins so: it is the beginning of a JSON object in base64. */
 	if (x->gl->tokens && c.n > 3 && memcmp(c.p, "eyJ", 3) == 0 && ((p = by_token(x, c)) || x->was_ours))
 		return p;
-	if (tg_digest(&x->gl->digester, c, digest))
+	if (tg_digest(&x->gl->digester, c, digest)) {
 		p = tg_policy_key(&x->snap->policy, digest);
+		memcpy(x->credential, digest, sizeof x->credential);
+	}
 	uint64_t now_s = x->wall_us / 1000000u;
 	if (p && p->expires_s && now_s >= p->expires_s) {
 		x->was_ours = true;
@@ -232,11 +237,15 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 	}
 	by_cookie = by_cookie && x->principal; /* a stale cookie rides nobody */
 	bool infer = x->route && x->family == TG_FAM_INFER;
+	if (x->principal)
+		tg_audited_success(x);
 	x->local = infer && is_local_caller(x);
 	if (!x->principal && x->local) {
 		x->principal = &p->local_caller;
-		if (x->presented)
+		if (x->presented) {
 			x->event = "auth.invalid_key"; /* let in, but said */
+			tg_audited_failure(x);
+		}
 	} else if (!x->principal && infer && !p->require_auth_for_external) {
 		x->principal = &p->outsider;
 	}

@@ -6,9 +6,13 @@
  * be one that is just being written, so it has half a second to become valid; after that its keys are void and authentication is required.
  */
 #include "gate/control.h"
+#include "audit/event.h"
 #include "base/clock.h"
+#include "gate/descriptors.h"
 #include "gate/job.h"
+#include "gate/learning.h"
 #include "gate/match_table.h"
+#include "gate/store_watch.h"
 #include "gate/watch.h"
 #include "policy/token.h"
 #include "pool/resolve.h"
@@ -17,7 +21,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,8 +36,9 @@ struct control {
 	struct tg_tickets *tickets; /* NULL: until a certificate is loaded */
 	uv_signal_t term, intr, hup;
 	uv_timer_t look, deadline;
-	uv_work_t first_work, store_work;
-	bool polling;            /* the store is being looked at, on the job pool */
+	uv_work_t first_work;
+	struct tg_store_watch store;
+	struct tg_learning learning;
 	struct tg_watch watch;
 	bool all_ready;          /* said that all started workers are */
 	uv_thread_t *threads;
@@ -127,6 +131,8 @@ static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_confi
 	struct tg_identity *who = c->gate.store ? tg_store_identity(c->gate.store, &generation) : NULL;
 	struct tg_snapshot *s = tg_snapshot_new(shared, c->keyfile_usable ? &c->keyfile : NULL, who, generation, c->gate.snapshot, c->gate.nloops, err);
 	tg_identity_put(who);
+	if (s && c->gate.store && shared->config->usage_days)
+		tg_store_places(c->gate.store, &s->policy);
 	return s;
 }
 
@@ -195,35 +201,18 @@ static void take_identity(struct control *c)
 		tg_log(TG_LOG_F_ERROR, "store.not_published", "s:why", err.text, NULL); /* the next look tries again */
 }
 
-static void poll_store(uv_work_t *w)
+static void store_looked(struct tg_gate *g)
 {
-	struct control *c = w->data;
-	tg_store_poll(c->gate.store);
-}
-
-static void store_polled(uv_work_t *w, int status)
-{
-	(void)status;
-	struct control *c = w->data;
-	c->polling = false;
-	take_identity(c);
-}
-
-/* What the command line or another gate changed, and whether it is there at all. */
-static void look_at_store(struct control *c)
-{
-	if (!c->gate.store || c->polling || c->stopping)
-		return;
-	c->polling = true;
-	c->store_work.data = c;
-	uv_queue_work(&c->gate.control, &c->store_work, poll_store, store_polled);
+	take_identity(control_of(g));
 }
 
 static void on_look(uv_timer_t *t)
 {
 	struct control *c = t->data;
 	struct stat st;
-	look_at_store(c);
+	if (c->gate.store && !c->stopping)
+		tg_store_watch_look(&c->store);
+	tg_learning_look(&c->learning);
 	if (c->tickets)
 		tg_tickets_turn(c->tickets, tg_mono_us() / 1000000);
 	if (!c->shared->config->api_keys_file[0])
@@ -261,23 +250,26 @@ static void on_look(uv_timer_t *t)
 }
 
 /* Only where there are workers of ours: else nothing is written there. */
-static void set_workers_log(const struct tg_config *cfg)
+static void set_workers_log(const struct tg_config *cfg, bool any)
 {
 	struct tg_err err;
-	bool any = false;
 	for (size_t i = 0; i < cfg->nmodels; i++)
 		any |= cfg->models[i].command.n > 0;
 	if (any && cfg->workers_log_path && !tg_output_open(cfg->workers_log_path, cfg->log_rotate_bytes, cfg->log_rotate_keep, &err))
 		say("the workers' output goes to stderr: ", err.text);
 }
 
-static void set_log(const struct tg_config *cfg)
+static void set_log(const struct tg_config *cfg, struct tg_engine *engine)
 {
 	struct tg_log_conf lc = { .path = cfg->log_path, .level = (int)cfg->log_level, .rotate_bytes = cfg->log_rotate_bytes, .rotate_keep = cfg->log_rotate_keep };
 	struct tg_err err;
 	if (!tg_log_open(&lc, &err))
 		say("the log stays where it is: ", err.text);
-	set_workers_log(cfg);
+	if (!tg_audit_open(cfg->audit_path ? cfg->audit_path : "", &err)) {
+		say("the audit trail stays where it is: ", err.text);
+		tg_log(TG_LOG_F_ERROR, "audit.not_opened", "s:why", err.text, NULL);
+	}
+	set_workers_log(cfg, tg_engine_models(engine) != NULL);
 }
 
 static void on_hup(uv_signal_t *s, int signum)
@@ -290,6 +282,7 @@ static void on_hup(uv_signal_t *s, int signum)
 	snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)tg_mono_us());
 	tg_notify(text);
 	tg_log_reopen();
+	tg_audit_reopen();
 	tg_output_reopen();
 	struct tg_err err = { "out of memory" };
 	struct tg_config *fresh = NULL;
@@ -307,7 +300,7 @@ static void on_hup(uv_signal_t *s, int signum)
 	if (shared && load_tls(c, shared, &err) && publish(c, shared, &err)) {
 		if (tg_config_needs_restart(c->shared->config, shared->config, names, sizeof names))
 			tg_log(TG_LOG_F_WARN, "config.needs_restart", "s:options", names, NULL);
-		set_log(shared->config);
+		set_log(shared->config, c->gate.engine);
 		tg_shared_config_put(c->shared);
 		c->shared = shared;
 		c->seen_any = !c->seen_any; /* the key file's path may have changed: it is looked at anew */
@@ -373,6 +366,7 @@ static void all_ended(struct control *c)
 	if (c->ending)
 		return;
 	c->ending = true;
+	tg_learning_stop(&c->learning);
 	uv_timer_start(&c->deadline, on_workers_deadline, tg_supervisor_stop_ms(c->watch.supervisor) + CUT_GRACE_MS, 0);
 	tg_watch_stop(&c->watch, workers_ended, c);
 	if (c->hurry)
@@ -384,10 +378,12 @@ static void on_deadline(uv_timer_t *t)
 	struct control *c = t->data;
 	if (c->cut) {
 		tg_log(TG_LOG_F_ERROR, "gate.forced_end", NULL);
+		tg_audit_flush();
 		tg_log_close();
 		_exit(1);
 	}
 	c->cut = true;
+	tg_learning_stop(&c->learning);
 	tg_log(TG_LOG_F_WARN, "gate.drain_deadline", "i:connections", (int64_t)atomic_load(&c->gate.connections), NULL);
 	tg_gate_cut(&c->gate);
 	uv_timer_start(t, on_deadline, CUT_GRACE_MS, 0);
@@ -408,6 +404,8 @@ void tg_control_end(struct tg_gate *g, int code)
 		return;
 	}
 	c->stopping = true;
+	tg_learning_stop(&c->learning);
+	tg_engine_close(g->engine);
 	if (!c->open) {
 		all_ended(c);
 		return;
@@ -433,29 +431,13 @@ static void on_wake(uv_async_t *a)
 	take_identity(c);
 	tg_watch_look(&c->watch);
 	tg_watch_retry(&c->watch);
+	if (tg_watch_engine(&c->watch))
+		set_workers_log(c->shared->config, true);
 	if (c->open && atomic_load(&c->gate.loops_ended) == c->gate.nloops)
 		all_ended(c);
 }
 
 /* ---- the start ---- */
-
-static void raise_file_limit(void)
-{
-	struct rlimit r;
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &r);
-	}
-}
-
-/* Half of the descriptors, less a few for files and listeners. */
-static unsigned connections_allowed(void)
-{
-	struct rlimit r;
-	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY || r.rlim_cur > 2000000)
-		return 1000000;
-	return r.rlim_cur > 128 ? (unsigned)(r.rlim_cur - 64) / 2 : 32;
-}
 
 static void take_kind(struct tg_gate *g, const struct tg_listen_addr *a)
 {
@@ -537,6 +519,10 @@ static void worker_said(void *ctx, const char *text)
 static void worker_changed(void *ctx, const struct tg_worker *w, const struct tg_child_end *end)
 {
 	struct control *c = ctx;
+	if (tg_engine_models(c->gate.engine) && tg_models_have_worker(tg_engine_models(c->gate.engine), w)) {
+		tg_engine_changed(c->gate.engine);
+		return;
+	}
 	struct tg_supervised_count n = tg_supervisor_count(c->watch.supervisor);
 	if (n.ready == n.all && !c->all_ready)
 		fprintf(stderr, "tollgate: all %u workers are ready\n", n.all);
@@ -554,6 +540,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, warn_line, NULL, err);
 	if (!g->store)
 		return false;
+	tg_store_keep_usage(g->store, cfg->usage_days, cfg->usage_flush_s);
 	if (!tg_store_generation(g->store))
 		return true; /* no folder to write to: nobody logs in here */
 	g->token_key = calloc(1, sizeof *g->token_key);
@@ -562,6 +549,12 @@ static bool open_store(struct control *c, struct tg_err *err)
 	if (note.text[0])
 		warn_line(NULL, note.text);
 	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, warn_line, NULL, err);
+}
+
+/* Any thread. */
+static void wake(void *ctx)
+{
+	tg_gate_look(ctx);
 }
 
 /* Everything but the loops: nothing is listened on yet. */
@@ -576,11 +569,13 @@ static bool prepare(struct control *c, struct tg_err *err)
 	}
 	g->start_wall_us = tg_wall_us();
 	g->source = c->conf->source;
+	c->store = (struct tg_store_watch){ .gate = g, .looked = store_looked };
 	uv_mutex_init(&g->settings_lock);
 	tg_jobs_init(&g->jobs);
+	tg_jobs_init(&g->away_jobs);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
-	g->max_connections = connections_allowed();
+	g->max_connections = tg_descriptors_connections();
 	bool usable;
 	if (!read_keyfile(c, &c->keyfile, &usable, err)) {
 		say("the key file is not usable, its keys are void: ", err->text);
@@ -608,6 +603,10 @@ static bool prepare(struct control *c, struct tg_err *err)
 		return false; /* a taken port is no reason to start workers first */
 	tg_err_set(err, "out of memory");
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
+	if (cfg->ml_engine && !c->conf->hold && !(g->engine = tg_engine_new(cfg, g->nloops, wake, g)))
+		return false;
+	if (!tg_learning_open(&c->learning, g, cfg, warn_line, NULL))
+		return false;
 	if (!g->limiter || !g->strangers || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
 	g->snapshot = snapshot_of(c, c->shared, err);
@@ -658,6 +657,7 @@ static bool open_loops(struct control *c, struct tg_err *err)
 			say("", "a thread could not be made");
 			_exit(1); /* some may run already; keepers see to the workers */
 		}
+	tg_learning_start(&c->learning);
 	block_signals(false);
 	c->open = true;
 	return true;
@@ -685,8 +685,10 @@ static void cleanup(struct control *c)
 	tg_guess_free(g->guess);
 	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
+	tg_engine_free(g->engine);
 	uv_mutex_destroy(&g->settings_lock);
 	tg_jobs_free(&g->jobs);
+	tg_jobs_free(&g->away_jobs);
 	tg_store_close(g->store);
 	if (g->token_key)
 		tg_token_key_wipe(g->token_key);
@@ -721,7 +723,7 @@ int tg_control_main(const struct tg_control_conf *conf)
 	struct control c = { .conf = conf, .shared = tg_shared_config_new(conf->config) };
 	struct tg_err err;
 	signal(SIGPIPE, SIG_IGN);
-	raise_file_limit();
+	tg_descriptors_raise();
 	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed keeper leaves behind comes to us: pool/child.c */
 	if (!c.shared || uv_loop_init(&c.gate.control)) {
 		say("", "out of memory");
@@ -729,14 +731,17 @@ int tg_control_main(const struct tg_control_conf *conf)
 	}
 	struct tg_log_conf lc = { .path = c.shared->config->log_path, .level = (int)c.shared->config->log_level,
 				  .rotate_bytes = c.shared->config->log_rotate_bytes, .rotate_keep = c.shared->config->log_rotate_keep };
-	if (!tg_log_open(&lc, &err) || !prepare(&c, &err)) {
+	const char *audit = c.shared->config->audit_path;
+	if (!tg_log_open(&lc, &err) || !tg_audit_open(audit ? audit : "", &err) || !prepare(&c, &err)) {
 		say("", err.text);
+		(void)tg_learning_close(&c.learning); /* no thread of it was made yet */
 		cleanup(&c);
+		tg_audit_close();
 		tg_log_close();
 		return 1;
 	}
 	if (!conf->hold)
-		set_workers_log(c.shared->config);
+		set_workers_log(c.shared->config, false);
 	open_control(&c);
 	begin_watch(&c);
 	if (!c.stopping && !open_loops(&c, &err)) {
@@ -750,12 +755,16 @@ int tg_control_main(const struct tg_control_conf *conf)
 			conf->started(&c.gate, conf->ctx);
 	}
 	uv_run(&c.gate.control, UV_RUN_DEFAULT);
-	if (!c.looking_up)
+	bool left = !tg_learning_close(&c.learning);
+	if (!c.looking_up && !left)
 		cleanup(&c);
+	else if (c.gate.store && !left)
+		(void)tg_store_flush(c.gate.store, &err);
+	tg_audit_close();
 	tg_log(TG_LOG_F_INFO, "gate.ended", "i:code", (int64_t)c.exit_code, NULL);
 	tg_log_close();
 	tg_output_close();
-	if (c.looking_up)
+	if (c.looking_up || left)
 		_exit(c.exit_code);
 	return c.exit_code;
 }

@@ -7,5 +7,7 @@ enum tg_step tg_stage_dispatch(struct tg_exchange *x)
 		return TG_NEXT;
 	if (x->up)
 		return TG_WAIT; /* the connection is being made */
+	if (x->head_sent)
+		return tg_answer_taken(x);
 	return x->route->handle(x);
 }

@@ -47,6 +47,7 @@ struct tg_intake {
 	char *body;                    /* owned */
 	size_t len, cap;
 	bool scanning;
+	struct tg_upload *upload;      /* it is passed on as it comes (gate/upload.c) and nothing of it is kept; NULL: kept */
 };
 
 struct tg_exchange {
@@ -75,6 +76,7 @@ struct tg_exchange {
 	uint8_t rid_len;
 	char *rid_long;                /* owned: the caller's own id */
 	char presented_prefix[TG_KEY_PREFIX_MAX + 1];
+	uint8_t credential[8];         /* the beginning of the digest of the key, or of the token's jti, that it came with */
 	uint64_t delayed;              /* policy/guess.h: whose place it holds while its refusal is delayed; 0: none */
 	void (*delayed_answer)(struct tg_exchange *x); /* gives it */
 	/* limits */
@@ -143,6 +145,10 @@ enum tg_step tg_stage_relay(struct tg_exchange *x);
 enum tg_step tg_stage_settle(struct tg_exchange *x);
 enum tg_step tg_stage_record(struct tg_exchange *x);
 
+/* ---- audited.c: what the audit trail has of its credential; neither waits ---- */
+void tg_audited_success(struct tg_exchange *x);       /* x->principal is whose it is */
+void tg_audited_failure(struct tg_exchange *x);       /* nobody's, or it has ended: x->presented_prefix */
+
 /* ---- limit.c ---- */
 /* Takes what the route's class and the key allow. False: one of them refuses (the last in x->bucket, or the only one that counts what is in flight), and nothing stays taken but by x->held. */
 bool tg_limit_take(struct tg_exchange *x);
@@ -166,7 +172,8 @@ bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used);
 size_t tg_receive_room(struct tg_exchange *x, char **p);
 void tg_receive_took(struct tg_exchange *x, size_t n); /* n bytes were received there */
 
-bool tg_receive_is_json(const struct tg_head *h); /* Content-Type: application/json, with or without parameters */
+bool tg_receive_is_type(const struct tg_head *h, struct tg_slice type); /* Content-Type, with or without parameters */
+bool tg_receive_is_json(const struct tg_head *h); /* application/json */
 enum tg_step tg_receive_timeout(struct tg_exchange *x);
 enum { TG_WANT_MODEL, TG_WANT_STREAM, TG_WANT_STREAM_OPTIONS, TG_WANT_PROMPT, TG_WANT_COUNT, /* places in x->want */
        TG_WANT_MAX_TOKENS = TG_WANT_COUNT, TG_WANT_MAX_COMPLETION, TG_WANT_N, TG_WANT_BEST_OF, TG_WANT_ALL }; /* and in the scan, where tokens are limited */
@@ -214,6 +221,10 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice cont
 void tg_answer_end_head(struct tg_exchange *x);
 /* Whole answers; extra: further header lines, each with CRLF. All return TG_ANSWERED. */
 enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
+/* A large answer of a local handler: counted against server.max_buffered_bytes until the client has taken it (503 where that is full). WAIT while it has not. */
+#define TG_ANSWER_LARGE (256u << 10)
+enum tg_step tg_answer_counted(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
+enum tg_step tg_answer_taken(struct tg_exchange *x);  /* of one whose head was sent: WAIT until what is pending has gone out */
 enum tg_step tg_answer_buf(struct tg_exchange *x, const char *content_type, struct tg_buf *b, const char *extra); /* 200; frees b */
 enum tg_step tg_answer_problem(struct tg_exchange *x, enum tg_error e, const char *reason, const char *detail, const char *param, const char *extra);
 enum tg_step tg_answer_refusal(struct tg_exchange *x, enum tg_refusal r);
@@ -232,6 +243,9 @@ bool tg_session_self(struct tg_session *s, struct tg_addr *self); /* the connect
 /* The bytes that lie behind the head, and how many of them the exchange has taken. */
 struct tg_slice tg_session_avail(struct tg_session *s, char **p);
 void tg_session_took(struct tg_session *s, size_t n);
+/* The bytes that came while the exchange waited for something else than them (at most 2 * TG_RBUF, then reading pauses), and how many of them it has taken. */
+struct tg_slice tg_session_kept(struct tg_session *s, char **p);
+void tg_session_kept_took(struct tg_session *s, size_t n);
 void tg_session_body_clock(struct tg_session *s);      /* a body is awaited: its idle clock starts anew */
 void tg_session_write_clock(struct tg_session *s);     /* output is pending: the write-stall clock */
 void tg_session_answered(struct tg_session *s);        /* its exchange is recorded: frees it, goes on or closes */

@@ -132,6 +132,9 @@ static void finished(struct tg_gate_loop *gl)
 	for (unsigned i = 0; i < gl->snap->models.n; i++)
 		for (unsigned k = 0; k < gl->snap->models.v[i].nworkers; k++)
 			tg_upstream_drop_idle(gl->loop, gl->snap->models.v[i].workers[k]);
+	const struct tg_models *engine = tg_engine_models(gl->gate->engine);
+	if (engine)
+		tg_upstream_drop_idle(gl->loop, engine->v[0].workers[0]);
 	if (!uv_is_closing((uv_handle_t *)&gl->log_timer))
 		uv_close((uv_handle_t *)&gl->log_timer, NULL);
 	tg_loop_stop(gl->loop);

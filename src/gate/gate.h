@@ -6,7 +6,9 @@
 #include "base/id.h"
 #include "gate/metrics.h"
 #include "gate/snapshot.h"
+#include "gate/waiting.h"
 #include "net/listener.h"
+#include "pool/engine.h"
 #include "pool/quarantine.h"
 #include "policy/guess.h"
 #include "policy/limit.h"
@@ -35,6 +37,10 @@ struct tg_gate {
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
 	struct tg_store *store;        /* NULL: no database (tollgate run) */
+	struct tg_engine *engine;      /* the tabular engine; NULL: [ml] engine = false, or tollgate run */
+	struct tg_runner *runner;      /* of durable jobs; NULL: there is no engine, no database or no model store */
+	struct tg_asides *train_asides, *predict_asides; /* gate/aside.h: what /train and /predict wait for; NULL where there is no runner */
+	struct tg_model_store *model_store; /* NULL: [ml] engine is off, or its folder cannot be made */
 	struct tg_token_key *token_key; /* NULL: nobody logs in here */
 	_Atomic uint64_t adopted;      /* the store's generation that every loop judges by */
 	const struct tg_config_source *source; /* what a reload reads; NULL: there is nothing to reload */
@@ -45,13 +51,15 @@ struct tg_gate {
 		uv_mutex_t lock;
 		unsigned running, all;
 		struct tg_job *first, **last; /* in line */
-	} jobs;                        /* of exchanges, on the job pool: gate/job.h */
+	} jobs, away_jobs;             /* of exchanges, on the job pool: gate/job.h */
+	struct tg_waiting waiting;     /* jobs */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };
 
 struct tg_session;
 struct tg_exchange;
+struct tg_job_watch;
 struct tg_gate_loop {
 	struct tg_gate *gate;
 	struct tg_loop *loop;
@@ -66,6 +74,7 @@ struct tg_gate_loop {
 	struct tg_session *sessions;   /* all of this loop's, for draining */
 	unsigned nsessions;
 	bool draining, cutting;        /* cutting: the drain deadline has passed */
+	struct tg_job_watch *job_watch; /* api/job_stream.c: NULL while nobody watches a job */
 	struct tg_exchange *spare;     /* exchanges for reuse */
 	unsigned nspare;
 	char date[30];                 /* "Mon, 23 Nov 2026 21:50:13 GMT" */

@@ -8,6 +8,11 @@
 #define LOOK_MS 1
 #define ADOPT_MS 5000 /* a loop that stands still that long is no reason to keep a client */
 
+static struct tg_jobs *line_of(const struct tg_job *j)
+{
+	return j->away ? &j->gate->away_jobs : &j->gate->jobs;
+}
+
 static void drop(uv_handle_t *h)
 {
 	struct tg_job *j = h->data;
@@ -18,7 +23,7 @@ static void drop(uv_handle_t *h)
 static void left(struct tg_parking *p)
 {
 	struct tg_job *j = (struct tg_job *)p, *before = NULL;
-	struct tg_jobs *l = &j->gate->jobs;
+	struct tg_jobs *l = line_of(j);
 	j->x = NULL;
 	uv_mutex_lock(&l->lock);
 	struct tg_job *at = l->first;
@@ -114,7 +119,7 @@ static void back(uv_work_t *w, int status)
 {
 	(void)status; /* nothing cancels */
 	struct tg_job *j = w->data;
-	next_one(&j->gate->jobs);
+	next_one(line_of(j));
 	if (!in_force(j))
 		uv_async_send(&j->gate->wake); /* the control thread publishes it */
 	if (j->x && !in_force(j))
@@ -126,7 +131,8 @@ static void back(uv_work_t *w, int status)
 enum tg_step tg_job_start(struct tg_exchange *x, struct tg_job *j)
 {
 	struct tg_gate *g = x->gl->gate;
-	struct tg_jobs *l = &g->jobs;
+	j->gate = g;
+	struct tg_jobs *l = line_of(j);
 	bool kept = tg_exchange_keep_head(x), full, now = false;
 	uv_mutex_lock(&l->lock);
 	full = l->all >= TG_JOBS_MAX;
@@ -141,7 +147,6 @@ enum tg_step tg_job_start(struct tg_exchange *x, struct tg_job *j)
 		return tg_answer_problem(x, TG_E_unavailable, full ? "busy" : "memory", "Too much is being done at once; try again.", NULL, "Retry-After: 1\r\n");
 	}
 	j->x = x;
-	j->gate = g;
 	j->work.data = j->timer.data = j;
 	j->parking.left = left;
 	x->parked = &j->parking;

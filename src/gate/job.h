@@ -5,7 +5,7 @@
  */
 #include "gate/exchange.h"
 
-#define TG_JOBS_MAX 256   /* of all loops, those in line included: past it requests get 503 */
+#define TG_JOBS_MAX 256   /* of all loops, those in line included, in each of the two lines: past it requests get 503 */
 #define TG_JOBS_RUNNING 1 /* the database takes one at a time, and libuv's four threads have passwords and names to see to besides */
 
 struct tg_job {
@@ -17,6 +17,7 @@ struct tg_job {
 	uv_timer_t timer;
 	struct tg_exchange *x;  /* NULL: it has left */
 	struct tg_gate *gate;
+	bool away;              /* it may wait for a slow disk or another machine: in a line of its own, so that the database's work does not wait for that */
 	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
 	uint64_t reloads;       /* set by run: the reload that must have been tried before the answer; 0: none */
 	unsigned waited_ms;

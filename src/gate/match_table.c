@@ -222,8 +222,14 @@ const struct tg_route *tg_route_match(enum tg_method m, struct tg_slice path, bo
 	struct seen seen = { 0 };
 	const struct tg_route *r = NULL;
 	struct tg_slice s = path;
-	if ((!memchr(path.p ? path.p : "", '%', path.n) || decode(path, buf, &s)) && segments_ok(s))
-		r = look(m, s, &seen);
+	if (!memchr(path.p ? path.p : "", '%', path.n) || decode(path, buf, &s)) {
+		bool slash = s.n > 1 && s.p[s.n - 1] == '/';
+		const struct entry *e = slash && segments_ok((struct tg_slice){ s.p, s.n - 1 }) ? find_exact(s) : NULL;
+		if (e)
+			r = row(e, m, &seen);
+		else if (!slash && segments_ok(s))
+			r = look(m, s, &seen);
+	}
 	*path_known = seen.known;
 	uint32_t mask = seen.real ? seen.real : seen.closed;
 	if (mask & 1u << TG_GET)

@@ -12,7 +12,7 @@ void tg_route_init(void);
  *
  * Escapes of unreserved characters (RFC 3986 section 2.3) and of '$' are decoded before the comparison, others stay as they are. Never matched, not
  * even by a row for a whole tree: %2f, %00, %5c, a backslash, NUL, an invalid escape, and the segments "", "." and ".." (so that no worker or handler
- * ever sees two spellings of one path). A trailing slash is an empty segment.
+ * ever sees two spellings of one path). A trailing slash is an empty segment too, save where a row's own path has it ("/models/").
  */
 const struct tg_route *tg_route_match(enum tg_method m, struct tg_slice path, bool *path_known, uint32_t *allow_mask);
 

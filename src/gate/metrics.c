@@ -6,6 +6,7 @@
  * (its memory is there, for models it is made on first use). Buckets are kept apart and added up when written, so that an observation is one increment.
  */
 #include "gate/metrics.h"
+#include "audit/event.h"
 #include "base/clock.h"
 #include "base/version.h"
 #include "pool/worker.h"
@@ -415,6 +416,9 @@ static void write_counters(struct page *p, uint64_t log_lost)
 	plain(p, M_bytes_out, out);
 	plain(p, M_partial, partial);
 	plain(p, M_log_lost, log_lost);
+	plain(p, M_audit_lost, tg_audit_lost());
+	plain(p, M_audit_faults, tg_audit_faults());
+	plain(p, M_audit_waiting, tg_audit_waiting());
 	for (unsigned c = 0; c < TG_COUNT_COUNT; c++) {
 		uint64_t n = 0;
 		for (unsigned k = 0; k < p->nshards; k++)
@@ -614,4 +618,18 @@ void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards
 	if (t.failed)
 		out->failed = true;
 	tg_buf_free(&t);
+}
+
+void tg_metrics_write_jobs(struct tg_buf *out, const struct tg_metrics_jobs *jobs, unsigned n)
+{
+	struct page p = { .out = out };
+	for (unsigned i = 0; i < 2 * n; i++) {
+		const struct tg_metrics_jobs *j = &jobs[i % n];
+		enum metric m = i < n ? M_jobs_waiting : M_jobs_oldest;
+		if (i % n == 0)
+			head(&p, m);
+		tg_buf_fmt(out, "%s{kind=\"%s\"} ", about[m].name, j->kind);
+		fraction(out, i < n ? j->waiting : j->oldest_ms, i < n ? 1 : 1000);
+		tg_buf_char(out, '\n');
+	}
 }

@@ -39,6 +39,11 @@ struct tg_metrics_worker { /* one a worker, filled by the handler */
 	unsigned restarts;
 	uint64_t cpu_us, rss_bytes;
 };
+struct tg_metrics_jobs { /* one a kind of jobs, filled by the handler */
+	const char *kind;
+	uint64_t waiting, oldest_ms;
+};
+void tg_metrics_write_jobs(struct tg_buf *out, const struct tg_metrics_jobs *jobs, unsigned n); /* behind the others */
 /* Prometheus text format 0.0.4. */
 void tg_metrics_write(struct tg_buf *out, struct tg_metrics_shard *const *shards, unsigned nshards, const struct tg_metrics_model *models, unsigned nmodels,
 		      const struct tg_metrics_worker *workers, unsigned nworkers, uint64_t start_wall_us, uint64_t log_lost);

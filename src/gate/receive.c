@@ -1,13 +1,12 @@
 /*
  * Stage 6: the body. It is read only now, after authentication and limits, whole (its `model` decides where it goes), within bounds, and scanned as it
  * arrives: no byte is looked at twice and no tree is built. A body that came with its head is used where it lies; a longer one is received straight
- * into its own buffer.
+ * into its own buffer. Bodies of UPLOAD routes are not read here but passed on by their handlers (upload.c).
  */
-#include "gate/exchange.h"
+#include "gate/upload.h"
 #include <stdlib.h>
 
-#define FIRST_ROOM (64u * 1024u)     /* of a body's buffer */
-#define LOCAL_BODY_MAX (64u * 1024u) /* for the gate's own handlers */
+#define FIRST_ROOM (64u * 1024u) /* of a body's buffer */
 
 static enum tg_step invalid(struct tg_exchange *x, enum tg_error e, const char *field, const char *why)
 {
@@ -137,7 +136,7 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_json_scan *s, e
 
 static uint64_t body_max(const struct tg_exchange *x)
 {
-	return x->forward ? x->snap->config->max_body_bytes : LOCAL_BODY_MAX;
+	return x->forward ? x->snap->config->max_body_bytes : tg_route_body_max(x->route);
 }
 
 static enum tg_step too_large(struct tg_exchange *x)
@@ -246,13 +245,13 @@ static enum tg_step feed(struct tg_exchange *x, char *p, size_t n, size_t *used)
 
 bool tg_receive_feed(struct tg_exchange *x, char *p, size_t n, size_t *used)
 {
-	return feed(x, p, n, used) != TG_ANSWERED;
+	return (x->intake->upload ? tg_upload_feed(x, p, n, used) : feed(x, p, n, used)) != TG_ANSWERED;
 }
 
 size_t tg_receive_room(struct tg_exchange *x, char **p)
 {
 	struct tg_intake *in = x->intake;
-	if (x->head->chunked)
+	if (x->head->chunked || in->upload)
 		return 0;
 	/* The next piece of the buffer, twice what has come so far; without memory the shared buffer's way says so. */
 	if (in->cap - in->len < FIRST_ROOM / 2 && in->cap < (size_t)x->head->content_length)
@@ -285,12 +284,17 @@ static void on_body_total(struct tg_timer *t)
 	tg_corridor_run(x);
 }
 
-bool tg_receive_is_json(const struct tg_head *h)
+bool tg_receive_is_type(const struct tg_head *h, struct tg_slice want)
 {
 	struct tg_slice type = tg_head_get(h, TG_H_CONTENT_TYPE);
 	const char *semi = type.p ? memchr(type.p, ';', type.n) : NULL;
 	struct tg_slice t = tg_slice_trim((struct tg_slice){ type.p, semi ? (size_t)(semi - type.p) : type.n });
-	return tg_slice_eq_nocase(t, TG_S("application/json"));
+	return tg_slice_eq_nocase(t, want);
+}
+
+bool tg_receive_is_json(const struct tg_head *h)
+{
+	return tg_receive_is_type(h, TG_S("application/json"));
 }
 
 static enum tg_step check_head(struct tg_exchange *x)
@@ -312,8 +316,8 @@ enum tg_step tg_stage_receive(struct tg_exchange *x)
 		return TG_NEXT;
 	if (x->intake)
 		return TG_WAIT;
-	if (!x->forward && x->method != TG_POST && x->method != TG_PUT && x->method != TG_PATCH)
-		return TG_NEXT; /* what a GET sends along is dropped after the answer */
+	if (!x->forward && ((x->method != TG_POST && x->method != TG_PUT && x->method != TG_PATCH) || x->route->state == TG_ROUTE_UPLOAD))
+		return TG_NEXT; /* what a GET sends along is dropped after the answer; an upload's body is its handler's */
 	enum tg_step r = check_head(x);
 	if (r != TG_NEXT)
 		return r;

@@ -185,6 +185,8 @@ void tg_relay_client_writable(struct tg_exchange *x)
 	if (x->up && x->head_sent && !x->head_pending) {
 		tg_conn_read(&x->up->conn, true);
 		tg_conn_deadline(&x->up->conn, x->model->conf->idle_ms);
+	} else if (x->stage == TG_STAGE_DISPATCH && x->head_sent && !x->parked) {
+		tg_corridor_run(x); /* a local handler's large answer was taken: tg_answer_counted */
 	}
 }
 

@@ -23,6 +23,7 @@
 #define LIVE TG_ROUTE_LIVE
 #define LATER TG_ROUTE_LATER
 #define NOWHERE TG_ROUTE_NOWHERE
+#define UPLOAD TG_ROUTE_UPLOAD
 
 #define ROUTE(method, path, guard, limit, family, handler, state, description) \
 	_Static_assert((guard) == PUBLIC || (guard) == ANY || (((guard) & TG_PERM_ALL) != 0 && ((guard) & ~TG_PERM_ALL) == 0), "no guard: " path);
@@ -42,3 +43,19 @@ const char *const tg_limit_class_names[] = {
 	[TG_LIMIT_NONE] = "none", [TG_LIMIT_API] = "api", [TG_LIMIT_TRAIN] = "train", [TG_LIMIT_PREDICT] = "predict",
 	[TG_LIMIT_POLL] = "poll", [TG_LIMIT_INFER] = "infer", [TG_LIMIT_ML] = "ml",
 };
+
+uint64_t tg_route_body_max(const struct tg_route *r)
+{
+	static const struct {
+		const char *handler;
+		uint64_t bytes;
+	} larger[] = {
+#define BODY(handler, bytes) { #handler, bytes },
+#include "tables/bodies.def"
+#undef BODY
+	};
+	for (size_t i = 0; i < sizeof larger / sizeof *larger; i++)
+		if (strcmp(larger[i].handler, r->handler) == 0)
+			return larger[i].bytes;
+	return TG_LOCAL_BODY_MAX;
+}

@@ -5,7 +5,7 @@
 
 enum tg_guard_kind { TG_GUARD_PUBLIC, TG_GUARD_ANY, TG_GUARD_PERMS };
 enum tg_limit_class { TG_LIMIT_NONE, TG_LIMIT_API, TG_LIMIT_TRAIN, TG_LIMIT_PREDICT, TG_LIMIT_POLL, TG_LIMIT_INFER, TG_LIMIT_ML, TG_LIMIT_COUNT };
-enum tg_route_state { TG_ROUTE_LIVE, TG_ROUTE_LATER, TG_ROUTE_NOWHERE };
+enum tg_route_state { TG_ROUTE_LIVE, TG_ROUTE_LATER, TG_ROUTE_NOWHERE, TG_ROUTE_UPLOAD };
 #define TG_METHOD_ANY 0xff
 
 /* A stage's and a handler's verdict. WAIT: parked; whoever wakes it calls tg_corridor_run, which enters the same stage again. ANSWERED: go on at settle. ADMIT: back to
@@ -28,3 +28,5 @@ struct tg_route {
 extern const struct tg_route tg_routes[];
 extern const unsigned tg_nroutes;
 extern const char *const tg_limit_class_names[]; /* "none", "api", ... */
+#define TG_LOCAL_BODY_MAX (64u * 1024u)                  /* bytes, of the gate's own handlers' bodies */
+uint64_t tg_route_body_max(const struct tg_route *r);    /* that, or what tables/bodies.def says; not for forwarding routes */

@@ -7,6 +7,7 @@
  */
 #include "gate/exchange.h"
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -86,6 +87,23 @@ struct tg_slice tg_session_avail(struct tg_session *s, char **p)
 void tg_session_took(struct tg_session *s, size_t n)
 {
 	s->took = n;
+}
+
+struct tg_slice tg_session_kept(struct tg_session *s, char **p)
+{
+	*p = s->in;
+	return (struct tg_slice){ s->in, s->in_len };
+}
+
+void tg_session_kept_took(struct tg_session *s, size_t n)
+{
+	s->in_len -= (uint32_t)n;
+	if (s->in_len) {
+		memmove(s->in, s->in + n, s->in_len);
+	} else {
+		free(s->in);
+		s->in = NULL;
+	}
 }
 
 void tg_session_body_clock(struct tg_session *s)
@@ -331,10 +349,22 @@ static void client_gone(struct tg_session *s)
 	close_now(s);
 }
 
+/* What is not read may be waited for all the same: a client that has left is told by the socket, whatever still lies in it. */
+static bool has_left(struct tg_session *s)
+{
+	struct pollfd p = { .fd = s->conn.fd, .events = POLLRDHUP };
+	return s->conn.broken || (poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)));
+}
+
 static void read_body(struct tg_session *s)
 {
 	struct tg_exchange *x = s->x;
 	char *p;
+	if (!s->conn.want_read) { /* an upload that is held back */
+		if (has_left(s))
+			client_gone(s);
+		return;
+	}
 	size_t room = tg_receive_room(x, &p);
 	bool direct = room > 0;
 	if (!direct) {
@@ -354,7 +384,7 @@ static void read_body(struct tg_session *s)
 		tg_receive_took(x, (size_t)n);
 	else if (!tg_receive_feed(x, p, (size_t)n, &used))
 		x->stage = TG_STAGE_SETTLE;
-	if (x->stage == TG_STAGE_RECEIVE && !x->received)
+	if (x->intake && x->stage != TG_STAGE_SETTLE)
 		return;
 	tg_timer_stop(&s->conn.timer);
 	/* Pipelined bytes behind the body are kept before anything else uses the buffer. */

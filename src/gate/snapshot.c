@@ -22,6 +22,13 @@ struct tg_shared_config *tg_shared_config_new(struct tg_config *c)
 	return s;
 }
 
+void tg_page_free(struct tg_page *p)
+{
+	if (p)
+		free(p->text);
+	free(p);
+}
+
 struct tg_shared_config *tg_shared_config_get(struct tg_shared_config *s)
 {
 	atomic_fetch_add(&s->refs, 1);
@@ -33,6 +40,8 @@ void tg_shared_config_put(struct tg_shared_config *s)
 	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
 		tg_config_free(s->config);
 		tg_tls_put(s->tls);
+		for (unsigned i = 0; i < TG_PAGE_COUNT; i++)
+			tg_page_free(atomic_load(&s->pages[i]));
 		free(s);
 	}
 }

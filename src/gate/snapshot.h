@@ -8,12 +8,20 @@
 #include "policy/policy.h"
 #include "pool/model.h"
 
-/* A configuration, with the certificate it names, shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
+/* A configuration, with the certificate it names and what is written of it, shared by the snapshots made from it: a changed key file makes a new snapshot from the same configuration. */
+enum tg_page_id { TG_PAGE_OPENAPI, TG_PAGE_REDOC, TG_PAGE_COUNT };
+struct tg_page {
+	char *text;              /* owned */
+	size_t n;
+	char etag[40];           /* with its quotes */
+};
 struct tg_shared_config {
 	_Atomic unsigned refs;
 	struct tg_config *config;
 	struct tg_tls *tls; /* a count; NULL: none */
+	_Atomic(struct tg_page *) pages[TG_PAGE_COUNT]; /* made by the first who asks (api/docs.c), immutable then; NULL: nobody asked */
 };
+void tg_page_free(struct tg_page *p);
 struct tg_shared_config *tg_shared_config_new(struct tg_config *c); /* takes c over; NULL: no memory, c is freed. tls is the caller's to set */
 struct tg_shared_config *tg_shared_config_get(struct tg_shared_config *s);
 void tg_shared_config_put(struct tg_shared_config *s);

@@ -84,6 +84,9 @@ void tg_watch_look(struct tg_watch *watch)
 	for (unsigned i = 0; i < ms->n; i++)
 		for (unsigned k = 0; k < ms->v[i].nworkers; k++)
 			look_at(watch, ms->v[i].workers[k], ms->v[i].conf->probe_ms, now);
+	const struct tg_models *engine = tg_engine_models(watch->gate->engine);
+	if (engine)
+		look_at(watch, engine->v[0].workers[0], engine->v[0].conf->probe_ms, now);
 	tg_supervisor_look(watch->supervisor, now);
 }
 
@@ -128,6 +131,20 @@ void tg_watch_retry(struct tg_watch *watch)
 		if (asked)
 			tg_supervisor_retry(watch->supervisor, &ms->v[i]);
 	}
+}
+
+bool tg_watch_engine(struct tg_watch *watch)
+{
+	struct tg_err err;
+	bool retry;
+	const struct tg_models *engine = watch->stopping ? NULL : tg_engine_turn(watch->gate->engine, &retry, &err);
+	if (!engine)
+		return false;
+	if (retry)
+		tg_supervisor_retry(watch->supervisor, &engine->v[0]);
+	else
+		tg_supervisor_add(watch->supervisor, engine);
+	return !retry;
 }
 
 void tg_watch_stop(struct tg_watch *watch, void (*done)(void *ctx), void *ctx)

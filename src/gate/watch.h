@@ -18,5 +18,6 @@ void tg_watch_start(struct tg_watch *w);
 void tg_watch_look(struct tg_watch *w);                     /* now: something may have changed */
 void tg_watch_models(struct tg_watch *w);                   /* the gate has another snapshot: start and end what changed */
 void tg_watch_retry(struct tg_watch *w);                    /* what was asked for by tg_gate_reprobe */
+bool tg_watch_engine(struct tg_watch *w);                   /* the engine, where somebody wants it; true: it has just been started for the first time */
 void tg_watch_stop(struct tg_watch *w, void (*done)(void *ctx), void *ctx); /* ends the workers that are ours. Asked again: at once */
 void tg_watch_free(struct tg_watch *w);

@@ -134,6 +134,20 @@ bool tg_head_accepts(const struct tg_head *h, const char *type)
 	return false;
 }
 
+/* RFC 9110 section 13.1.2: a list of tags, compared weakly, or a star. Rare enough to be looked for by name. */
+bool tg_head_has_tag(const struct tg_head *h, const char *etag)
+{
+	size_t n = strlen(etag);
+	for (unsigned i = 0; i < h->nheaders; i++) {
+		struct tg_slice v = h->headers[i].value;
+		if (h->headers[i].id != TG_H_OTHER || !tg_slice_eq_nocase(h->headers[i].name, TG_S("if-none-match")))
+			continue;
+		if (tg_slice_eq(tg_slice_trim(v), TG_S("*")) || memmem(v.p, v.n, etag, n)) /* a tag has its quotes: no other has it inside */
+			return true;
+	}
+	return false;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -36,6 +36,15 @@ static const struct tg_family_text texts[] = {
 };
 _Static_assert(sizeof texts / sizeof *texts == TG_FAM_COUNT, "a family has no texts");
 
+/* Document 003's clients tell faults apart by `type`; where its origin has a word of its own, that is it (chapkit's problem types). Others are made from the title. */
+static const struct {
+	enum tg_error error;
+	const char *type, *title;
+} chapkit_words[] = {
+	{ TG_E_bad_field, "validation-failed", "Validation Error" }, { TG_E_bad_json, "validation-failed", "Validation Error" }, { TG_E_invalid_ulid, "invalid-ulid", "Invalid ULID Format" },
+	{ TG_E_not_found, "not-found", "Resource Not Found" }, { TG_E_conflict, "conflict", "Resource Conflict" },
+};
+
 const struct tg_error_info *tg_error_info(enum tg_error e)
 {
 	return &infos[(unsigned)e < TG_E_COUNT ? e : TG_E_NONE];
@@ -87,7 +96,7 @@ static void slug(struct tg_buf *out, const char *text)
 /* What a problem says once the defaults are filled in. */
 struct words {
 	const struct tg_error_info *info;
-	const char *title, *name;
+	const char *title, *name, *type; /* type NULL: made from the title */
 	unsigned status;
 	struct tg_slice detail;
 	const char *event;
@@ -98,6 +107,11 @@ static struct words words_of(const struct tg_problem *p)
 	struct words w = { .info = tg_error_info(p->error), .name = names[(unsigned)p->error < TG_E_COUNT ? p->error : TG_E_NONE] };
 	w.status = p->status ? p->status : w.info->status;
 	w.title = title(w.info, w.status);
+	for (size_t i = 0; i < sizeof chapkit_words / sizeof *chapkit_words; i++)
+		if (p->family == TG_FAM_CHAPKIT && p->error == chapkit_words[i].error && w.status == w.info->status) {
+			w.title = chapkit_words[i].title;
+			w.type = chapkit_words[i].type;
+		}
 	w.detail = p->detail;
 	if (w.status == 401)
 		w.event = p->event ? p->event : "auth.missing_key";
@@ -140,7 +154,7 @@ void tg_problem_write(struct tg_buf *out, const struct tg_problem *p)
 	tg_buf_lit(out, "{\"type\":\"");
 	if (p->family == TG_FAM_CHAPKIT) {
 		tg_buf_lit(out, "urn:chapkit:error:");
-		slug(out, w.title);
+		slug(out, w.type ? w.type : w.title);
 	} else {
 		tg_buf_lit(out, "about:blank");
 	}

@@ -119,7 +119,7 @@ def test_unknown_paths(c):
     """404 with a key, for any method."""
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         checked(c.request(method, "/nothing/here?x=1"), 404, "NOT_FOUND")
-    for path in ("/v1/nothing", "/api/v1/nothing", "/models/nothing", "/inferx", "/health/", "/Health"):
+    for path in ("/v1/nothing", "/api/v1/nothing", "/models/no/thing", "/inferx", "/health/", "/Health"):
         checked(c.get(path), 404, "NOT_FOUND")
 
 

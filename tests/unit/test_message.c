@@ -162,6 +162,24 @@ static bool accepts(const char *value, const char *type)
 	return yes;
 }
 
+static void test_tags(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name, *value;
+		bool has;
+	} rows[] = {
+		{ "If-None-Match", "\"ab\"", true }, { "if-none-match", "\"x\", W/\"ab\"", true }, { "IF-NONE-MATCH", " * ", true }, { "If-None-Match", "\"abc\"", false },
+		{ "If-None-Match", "ab", false }, { "If-None-Match", "", false }, { "If-Match", "\"ab\"", false }, { "If-None-Match", "\"x\" *", false },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct tg_head h = { .nheaders = 1 };
+		h.headers[0] = (struct tg_header){ tg_slice_cstr(rows[i].name), tg_slice_cstr(rows[i].value), TG_H_OTHER };
+		if (tg_head_has_tag(&h, "\"ab\"") != rows[i].has)
+			fail_msg("%s: %s", rows[i].name, rows[i].value);
+	}
+}
+
 static void test_accepts(void **state)
 {
 	(void)state;
@@ -212,7 +230,7 @@ static void test_accepts_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_query), cmocka_unit_test(test_query_room), cmocka_unit_test(test_accepts), cmocka_unit_test(test_accepts_names),
+		cmocka_unit_test(test_query), cmocka_unit_test(test_query_room), cmocka_unit_test(test_accepts), cmocka_unit_test(test_tags), cmocka_unit_test(test_accepts_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,8 @@ static char *scrape(struct tg_metrics_shard *const *s, unsigned n)
 	struct tg_buf b;
 	tg_buf_init(&b, 16 << 20);
 	tg_metrics_write(&b, s, n, models, 2, workers, 2, 1795470613123456, 7);
+	static const struct tg_metrics_jobs jobs[] = { { "train", 3, 1250 }, { "predict", 0, 0 } };
+	tg_metrics_write_jobs(&b, jobs, 2);
 	tg_buf_char(&b, 0);
 	assert_false(b.failed);
 	return b.p;
@@ -118,6 +120,10 @@ static void empty(void **state)
 	check_format(t);
 	has(t, "tollgate_connections 0");
 	has(t, "tollgate_log_lost_lines_total 7");
+	has(t, "tollgate_jobs_waiting{kind=\"train\"} 3");
+	has(t, "tollgate_jobs_waiting{kind=\"predict\"} 0");
+	has(t, "tollgate_jobs_waiting_oldest_seconds{kind=\"train\"} 1.25");
+	has(t, "tollgate_jobs_waiting_oldest_seconds{kind=\"predict\"} 0");
 	has(t, "process_start_time_seconds 1795470613.123456");
 	has(t, "tollgate_worker_up{model=\"gemma3\",worker=\"http://10.0.0.5:8000\"} 1");
 	has(t, "tollgate_worker_up{model=\"gemma3\",worker=\"unix:/w.sock\"} 0");

@@ -39,6 +39,12 @@ static json_t *body(const struct tg_problem *p)
 	return o;
 }
 
+/* Its document's origin has titles of its own for these: chapkit_types. */
+static bool chapkit_has_words_for(enum tg_error e)
+{
+	return e == TG_E_not_found || e == TG_E_bad_field || e == TG_E_bad_json || e == TG_E_invalid_ulid || e == TG_E_conflict;
+}
+
 static void every_error_in_every_family(void **state)
 {
 	(void)state;
@@ -49,7 +55,8 @@ static void every_error_in_every_family(void **state)
 			json_t *o = body(&p);
 			assert_int_equal(json_integer_value(json_object_get(o, "status")), rows[i].status);
 			assert_string_equal(text(o, "code"), rows[i].code);
-			assert_string_equal(text(o, "title"), rows[i].title);
+			if (f != TG_FAM_CHAPKIT || !chapkit_has_words_for(rows[i].e))
+				assert_string_equal(text(o, "title"), rows[i].title);
 			assert_string_equal(text(o, "detail"), "what \"was\" wrong");
 			assert_string_equal(text(o, "message"), text(o, "detail"));
 			assert_string_equal(text(o, "instance"), "/a/b");
@@ -133,8 +140,11 @@ static void chapkit_types(void **state)
 		const char *type, *title;
 	} t[] = {
 		{ TG_E_unauthenticated, 0, "urn:chapkit:error:unauthorized", "Unauthorized" },
-		{ TG_E_not_found, 0, "urn:chapkit:error:not-found", "Not Found" },
-		{ TG_E_bad_field, 0, "urn:chapkit:error:bad-request", "Bad Request" },
+		{ TG_E_not_found, 0, "urn:chapkit:error:not-found", "Resource Not Found" },
+		{ TG_E_bad_field, 0, "urn:chapkit:error:validation-failed", "Validation Error" },
+		{ TG_E_bad_request, 0, "urn:chapkit:error:bad-request", "Bad Request" },
+		{ TG_E_invalid_ulid, 0, "urn:chapkit:error:invalid-ulid", "Invalid ULID Format" },
+		{ TG_E_conflict, 0, "urn:chapkit:error:conflict", "Resource Conflict" },
 		{ TG_E_bad_request, 431, "urn:chapkit:error:request-header-fields-too-large", "Request Header Fields Too Large" },
 		{ TG_E_bad_request, 405, "urn:chapkit:error:method-not-allowed", "Method Not Allowed" },
 		{ TG_E_bad_request, 505, "urn:chapkit:error:http-version-not-supported", "HTTP Version Not Supported" },
