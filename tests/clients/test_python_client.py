@@ -5,14 +5,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pandas
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "clients" / "python"))
 import tollgate_client as tc  # noqa: E402
 from tollgate_client.frames import from_wire, to_wire  # noqa: E402
-
-pandas = pytest.importorskip("pandas")
 
 WEATHER = {"rainfall": [100.5, 85.2, 120.8, 95.3, 110.0, 75.5, 130.2, 88.9], "mean_temperature": [25.3, 27.1, 24.5, 26.2, 26.0, 28.0, 23.8, 27.5],
            "disease_cases": [12, 8, 15, 10, 13, 6, 18, 9]}

@@ -181,7 +181,12 @@ class TollgateClient:
             raise ValueError("give either data or dataset")
         body = {"model_type": model_type, "target": target, **options}
         body.update({"dataset": dataset} if data is None else {"data": to_wire(data)})
-        return self.request("POST", "/train", json=body).json()
+        response = self.request("POST", "/train", json=body)
+        if response.status_code != 202:
+            return response.json()
+        job = self.job(response.json()["id"])  # it takes longer than a request may
+        job.wait()
+        return self.request("GET", f"/models/{job.artifact_id}/results").json()
 
     def credit_predict(self, model_id, applications, threshold=None):
         """POST /predict: applications: a list of {field: value} as document 004 has them, or any table with the model's columns."""
