@@ -14,12 +14,12 @@ enum tg_step tg_api_root(struct tg_exchange *x)
 		tg_buf_html(&b, name);
 		tg_buf_lit(&b, "</title><h1>");
 		tg_buf_html(&b, name);
-		tg_buf_lit(&b, " " TG_VERSION "</h1><p>A gate in front of model workers. <a href=\"/health\">Health</a>.</p></html>");
+		tg_buf_lit(&b, " " TG_VERSION "</h1><p>A gate in front of model workers. <a href=\"/docs\">Its interface</a>, to try; <a href=\"/redoc\">to read</a>; <a href=\"/openapi.json\">for programs</a>. <a href=\"/health\">Health</a>.</p></html>");
 		return tg_answer_buf(x, "text/html; charset=utf-8", &b, "Content-Security-Policy: default-src 'none'\r\nVary: Accept\r\n");
 	}
 	tg_buf_lit(&b, "{\"name\":");
 	tg_buf_json(&b, tg_slice_cstr(name));
-	tg_buf_lit(&b, ",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\"}");
+	tg_buf_lit(&b, ",\"version\":\"" TG_VERSION "\",\"health\":\"/health\",\"models\":\"/v1/models\",\"docs\":\"/docs\",\"openapi\":\"/openapi.json\"}");
 	return tg_answer_buf(x, "application/json", &b, "Vary: Accept\r\n");
 }
 
@@ -66,6 +66,17 @@ static struct tg_metrics_worker worker_figures(const struct tg_model *m, struct 
 	return f;
 }
 
+static void write_jobs(struct tg_buf *b, const struct tg_waiting *w, uint64_t now_us)
+{
+	struct tg_metrics_jobs jobs[TG_WAITING_KINDS];
+	for (unsigned i = 0; i < TG_WAITING_KINDS; i++) {
+		int64_t oldest = atomic_load(&w->kind[i].oldest_us);
+		uint64_t since = oldest > 0 && (uint64_t)oldest < now_us ? now_us - (uint64_t)oldest : 0;
+		jobs[i] = (struct tg_metrics_jobs){ tg_waiting_kinds[i], atomic_load(&w->kind[i].n), since / 1000 };
+	}
+	tg_metrics_write_jobs(b, jobs, TG_WAITING_KINDS);
+}
+
 enum tg_step tg_api_metrics(struct tg_exchange *x)
 {
 	struct tg_gate *g = x->gl->gate;
@@ -84,6 +95,7 @@ enum tg_step tg_api_metrics(struct tg_exchange *x)
 	struct tg_buf b;
 	tg_buf_init(&b, 16u << 20);
 	tg_metrics_write(&b, g->shards, g->nloops + 1, models, nmodels, workers, n, g->start_wall_us, tg_log_lost());
+	write_jobs(&b, &g->waiting, x->wall_us);
 	free(workers);
 	return tg_answer_buf(x, "text/plain; version=0.0.4; charset=utf-8", &b, NULL);
 }
