@@ -15,6 +15,47 @@ def test_practices_are_written_down():
         assert words in text, words
 
 
+def test_where_keys_are_kept():
+    """S4-17: the four places of document 004 and the way from each to the next."""
+    text = (ROOT / "docs/keys.md").read_text().split("## Where keys are kept")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (environment variable|config file|database|secrets manager) \|", text, re.M)
+    assert rows == ["environment variable", "config file", "database", "secrets manager"]
+    for words in ["CHAPKIT_API_KEYS", "api_keys.json", "tollgate keys create", "file:/run/secrets/", "env:NAME", "SIGHUP", "staging", "production"]:
+        assert words in text, words
+
+
+def test_whose_documents_these_are():
+    """S2-01: the product that document 002 names, and what of it is not taken; every document has its row."""
+    text = (ROOT / "docs/compatibility.md").read_text()
+    assert "`inferno-ai 0.10.3`" in text and "Enterprise AI/ML model runner with automatic updates, real-time monitoring, and multi-interface support" in text and "no automatic updates" in text
+    assert [n for n in ("000", "001", "002", "003", "004") if not re.search(rf"^\| {n} \|", text, re.M)] == []
+
+
+def test_where_the_modules_of_document_004_are():
+    """S4-78: each of its modules has its row, and what the row names is there; the options are the table's."""
+    text = (ROOT / "docs/credit-risk.md").read_text()
+    table = text.split("## Where the document's modules are")[1]
+    rows = {cells[1].strip("` "): cells[2] for cells in (line.split("|") for line in table.splitlines() if line.startswith("|"))}
+    for module in ["auth", "config", "main", "exceptions", "middleware/rate_limit", "services/audit", "services/model_store", "services/model_store_s3"]:
+        assert f"apps/api/{module}.py" in rows, module
+    assert "apps/web" in rows
+    files = re.findall(r"`(src/[^`]+)`", table)
+    assert len(files) > 20 and [f for f in files if not (ROOT / f).exists()] == []
+    members = re.findall(r"^CREDIT_\w+\((\w+)", (ROOT / "src/tables/credit.def").read_text(), re.M) + re.findall(r"^APPLICATION\((\w+)", (ROOT / "src/tables/application.def").read_text(), re.M)
+    assert len(members) == 22 and [m for m in members if f"`{m}`" not in text] == []
+
+
+def test_usage_says_what_a_crash_costs():
+    """docs/usage.md promises what tests/api/test_usage.py shows: a minute at most, prices that are no binary fractions, the rounding."""
+    text = (ROOT / "docs/usage.md").read_text()
+    options = (ROOT / "src/tables/options.def").read_text()
+    assert re.search(r'"usage_flush_s", U32, usage_flush_s, "60"', options) and "(60) seconds" in text and "a minute at most" in text
+    assert re.search(r'"usage_days", U32, usage_days, "400"', options) and "`[store] usage_days` (400)" in text
+    assert "half up" in text and "six places" in text
+    for name in re.findall(r"OPTION\(\"prices\", \"(\w+)\"|MODEL\(\"(price_\w+)\"", options):
+        assert f"{name[0] or name[1]} = " in text, name
+
+
 def test_keys_are_never_committed():
     """S1-47: the key files are ignored, and an example is shipped in which no key is real."""
     for name in ["api_keys.json", ".env", "data/keys.env"]:
