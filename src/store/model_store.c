@@ -122,11 +122,6 @@ bool tg_model_store_remote(const struct tg_model_store *ms)
 	return ms->s3 != NULL;
 }
 
-const char *tg_model_store_folder(const struct tg_model_store *ms)
-{
-	return ms->folder.path;
-}
-
 bool tg_model_store_uri(struct tg_model_store *ms, const char *id, char uri[PATH_MAX])
 {
 	bool there = ms->s3 && !tg_model_file_there(&ms->folder, id, ".upload");

@@ -42,5 +42,4 @@ enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char 
 /* Sees to it that it is where the URL says: uploads it now if it waits for that, or if the bucket does not have it. Idempotent. uri as above; AWAY: it could not be uploaded, and waits. */
 enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char *id, char uri[PATH_MAX], struct tg_err *err);
 bool tg_model_store_uri(struct tg_model_store *ms, const char *id, char uri[PATH_MAX]); /* where it is now; false: the name is too long */
-const char *tg_model_store_folder(const struct tg_model_store *ms); /* where the files of models lie: what the engine may read */
 unsigned tg_model_store_work(struct tg_model_store *ms); /* uploads what waits; how many still do */
