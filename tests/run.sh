@@ -2,7 +2,8 @@
 # run.sh: every test, what `make test` executes. run.sh soak: the long forms, SOAK_SECONDS (3600) of fuzzing and the tests marked slow.
 # Stages: unit tests under ASan and UBSan; the threaded ones under TSan; black-box suites against the release binary, then against the
 # instrumented ones; corpora replayed; fuzzing (FUZZ_SECONDS in all: 300 where CI=true, else 30). A stage that fails does not stop the others.
-# The last line is the sum of all: "N passed, N failed"; a stage that dies without counting counts as one failed.
+# What failed is said once more at the end, with the end of what it printed, as logs are often cut from the front. The last line is the sum of all:
+# "N passed, N failed"; a stage that dies without counting counts as one failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-test}
@@ -19,6 +20,7 @@ declare -A beside=()
 suites=(tests/api tests/engine tests/security tests/fault)
 
 tally() { # STAGE PASSED FAILED [SKIPPED]
+	[ "$3" -eq 0 ] || echo "FAILED $1" >>$logs/failures
 	passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + ${4:-0}))
 	printf '== %s: %d passed, %d failed%s (%d s since the start)\n' "$1" "$2" "$3" "${4:+, $4 skipped}" $SECONDS
 }
@@ -50,6 +52,7 @@ unit_stage() { # KIND FILE...: the tests' own programs of build/KIND
 			tail -n 60 "$log"
 		fi
 		tally "$kind $name" "$ok" "$bad"
+		[ "$bad" -eq 0 ] || { echo "exit status $status"; tail -n 10 "$log"; } >>$logs/failures
 	done
 }
 
@@ -90,6 +93,7 @@ pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test ye
 		bad=1
 	fi
 	tally "pytest $name" "$ok" "$bad" "$skip"
+	[ "$bad" -eq 0 ] || grep -hE '^(FAILED|ERROR) |Sanitizer|runtime error:' "$logs/$name.log" | cut -c -300 | head -n 20 >>$logs/failures
 }
 
 aside() { # NAME STAGE ARGUMENTS...: a stage in the background; join NAME prints what it had to say and counts it
@@ -119,6 +123,7 @@ fuzz_stage() { # replay | run SECONDS
 	ok=$(grep -c '^ok ' "$log") bad=$(grep -c '^FAILED' "$log")
 	[ $status -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
 	tally "fuzz $1" "$ok" "$bad"
+	[ "$bad" -eq 0 ] || grep -A 20 '^FAILED' "$log" | head -n 40 >>$logs/failures
 }
 
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
@@ -151,6 +156,10 @@ else
 	join fuzz
 fi
 
+if [ -s $logs/failures ]; then
+	echo "== what failed, once more"
+	tail -n 100 $logs/failures
+fi
 if [ $skipped -gt 0 ]; then
 	echo "$passed passed, $failed failed, $skipped skipped"
 else
