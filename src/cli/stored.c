@@ -50,8 +50,7 @@ int tg_cli_store_open(struct tg_cli_store *s, const char *path)
 
 void tg_cli_store_close(struct tg_cli_store *s)
 {
-	if (s->digester.ctx)
-		tg_digester_free(&s->digester);
+	tg_digester_free(&s->digester);
 	tg_store_close(s->store);
 	if (s->config)
 		tg_config_free(s->config);

@@ -7,15 +7,12 @@
  * the candidate's, or that of entry 0, which belongs to nobody. Known or unknown, the work is the same.
  */
 #include "policy/key.h"
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
-#include <openssl/rand.h>
 #include <pthread.h>
+#include <sodium.h>
 #include <stdlib.h>
 
-enum { DIGEST = 32, MIN_SLOTS = 64 };
+enum { DIGEST = TG_HMAC, MIN_SLOTS = 64 };
 
 static uint8_t process_key[DIGEST];
 static bool process_key_made;
@@ -23,8 +20,10 @@ static pthread_once_t process_key_once = PTHREAD_ONCE_INIT;
 
 static void make_process_key(void)
 {
-	if (!process_key_made)
-		process_key_made = RAND_priv_bytes(process_key, sizeof process_key) == 1;
+	if (process_key_made || sodium_init() < 0)
+		return;
+	randombytes_buf(process_key, sizeof process_key);
+	process_key_made = true;
 }
 
 void tg_digest_key(const uint8_t key[DIGEST])
@@ -35,35 +34,18 @@ void tg_digest_key(const uint8_t key[DIGEST])
 
 bool tg_digester_init(struct tg_digester *d)
 {
-	d->ctx = NULL;
 	pthread_once(&process_key_once, make_process_key);
-	if (!process_key_made)
-		return false;
-	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	if (!mac)
-		return false;
-	d->ctx = EVP_MAC_CTX_new(mac); /* holds its own reference */
-	EVP_MAC_free(mac);
-	char name[] = "SHA2-256";
-	const OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0), OSSL_PARAM_construct_end() };
-	if (d->ctx && EVP_MAC_init(d->ctx, process_key, sizeof process_key, params) == 1)
-		return true;
-	tg_digester_free(d);
-	return false;
+	return process_key_made && tg_hmac_key(&d->hmac, (struct tg_slice){ (const char *)process_key, DIGEST });
 }
 
 void tg_digester_free(struct tg_digester *d)
 {
-	EVP_MAC_CTX_free(d->ctx);
-	d->ctx = NULL;
+	tg_hmac_wipe(&d->hmac);
 }
 
-bool tg_digest(struct tg_digester *d, struct tg_slice key, uint8_t out[32])
+bool tg_digest(const struct tg_digester *d, struct tg_slice key, uint8_t out[DIGEST])
 {
-	size_t n = 0;
-	/* Without a key the context starts again under the one it has: no key schedule, no fetch. */
-	return EVP_MAC_init(d->ctx, NULL, 0, NULL) == 1 && EVP_MAC_update(d->ctx, (const unsigned char *)(key.n ? key.p : ""), key.n) == 1 &&
-	       EVP_MAC_final(d->ctx, out, &n, DIGEST) == 1 && n == DIGEST;
+	return tg_hmac(&d->hmac, key, out);
 }
 
 struct slot {
@@ -138,10 +120,11 @@ struct tg_keyset *tg_keyset_new(void)
 	k->digests = calloc(k->cap, sizeof *k->digests);
 	k->who = calloc(k->cap, sizeof *k->who);
 	/* Entry 0 is compared with unknown digests; it is refused whatever the comparison says. */
-	if (!k->digests || !k->who || RAND_bytes(k->digests[0], DIGEST) != 1 || !rehash(k, MIN_SLOTS)) {
+	if (!k->digests || !k->who || sodium_init() < 0 || !rehash(k, MIN_SLOTS)) {
 		tg_keyset_free(k);
 		return NULL;
 	}
+	randombytes_buf(k->digests[0], DIGEST);
 	return k;
 }
 
@@ -236,7 +219,7 @@ bool tg_keyset_set(struct tg_keyset *k, const uint8_t digest[DIGEST], const stru
 	return true;
 }
 
-bool tg_keyset_add(struct tg_keyset *k, struct tg_digester *d, struct tg_slice key, enum tg_source source, uint32_t perms, const char *name)
+bool tg_keyset_add(struct tg_keyset *k, const struct tg_digester *d, struct tg_slice key, enum tg_source source, uint32_t perms, const char *name)
 {
 	if (key.n == 0)
 		return true;

@@ -2,7 +2,7 @@
  * Tokens (see token.h). The order of verification is the point of this file (docs/adr/0012):
  *
  *   1. size; two dots; 43 characters of base64url behind the second. No memory is taken, nothing is copied.
- *   2. HMAC-SHA256 over what stands before, by a context that was keyed once, compared in constant time. Whoever does not hold the secret ends here.
+ *   2. HMAC-SHA256 over what stands before, under keys that were worked in once, compared in constant time. Whoever does not hold the secret ends here.
  *   3. Only then is anything parsed: strictly by jansson (duplicates, types, depth), and by libjwt, which must come to the same verdict under our key.
  *
  * libjwt 1.10 alone would not do: it parses before it verifies, takes "hs256" for HS256, the last of two equal claims, 1.5 as an integer 0, an array for the claims, and text behind a NUL;
@@ -12,19 +12,17 @@
  * comes again is neither parsed nor allocated for. Times are judged anew each time.
  */
 #include "policy/token.h"
+#include "base/hmac.h"
 #include "base/secretfile.h"
 #include <errno.h>
 #include <jansson.h>
 #include <jwt.h>
 #include <limits.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
 #include <sodium.h>
 
-enum { MAC = 32, MAC_TEXT = 43, SEEN = 64, JTI_BYTES = 16, JTI_TEXT = 22 };
+enum { MAC = TG_HMAC, MAC_TEXT = 43, SEEN = 64, JTI_BYTES = 16, JTI_TEXT = 22 };
 #define TIME_MAX INT64_C(253402300799) /* the last second of the year 9999: expires_at has four digits for the year */
 
 struct seen {
@@ -34,7 +32,8 @@ struct seen {
 };
 
 struct tg_token_verifier {
-	EVP_MAC_CTX *ctx[2]; /* current, previous (NULL: none) */
+	struct tg_hmac hmac[2]; /* current, previous */
+	int secrets;            /* how many of them there are */
 	struct tg_token_key key;
 	struct seen seen[SEEN]; /* by the first byte of the signature */
 };
@@ -86,23 +85,10 @@ void tg_token_key_wipe(struct tg_token_key *k)
 
 /* ---- the signature ---- */
 
-static EVP_MAC_CTX *keyed(const struct tg_secret *s)
+static bool add(struct tg_token_verifier *v, const struct tg_secret *given, struct tg_secret *kept)
 {
-	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	EVP_MAC_CTX *ctx = mac ? EVP_MAC_CTX_new(mac) : NULL; /* holds its own reference */
-	EVP_MAC_free(mac);
-	char name[] = "SHA2-256";
-	const OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0), OSSL_PARAM_construct_end() };
-	if (ctx && EVP_MAC_init(ctx, (const unsigned char *)s->p, s->n, params) == 1)
-		return ctx;
-	EVP_MAC_CTX_free(ctx);
-	return NULL;
-}
-
-static bool mac_of(EVP_MAC_CTX *ctx, struct tg_slice text, uint8_t out[MAC])
-{
-	size_t n = 0;
-	return EVP_MAC_init(ctx, NULL, 0, NULL) == 1 && EVP_MAC_update(ctx, (const unsigned char *)text.p, text.n) == 1 && EVP_MAC_final(ctx, out, &n, MAC) == 1 && n == MAC;
+	struct tg_slice s = { given->p, given->n };
+	return tg_secret_set(kept, s) && tg_hmac_key(&v->hmac[v->secrets++], s);
 }
 
 struct tg_token_verifier *tg_token_verifier_new(const struct tg_token_key *k)
@@ -110,9 +96,7 @@ struct tg_token_verifier *tg_token_verifier_new(const struct tg_token_key *k)
 	struct tg_token_verifier *v = k->current.n ? calloc(1, sizeof *v) : NULL;
 	if (!v)
 		return NULL;
-	bool ok = tg_secret_set(&v->key.current, (struct tg_slice){ k->current.p, k->current.n }) && (v->ctx[0] = keyed(&v->key.current));
-	if (ok && k->previous.n)
-		ok = tg_secret_set(&v->key.previous, (struct tg_slice){ k->previous.p, k->previous.n }) && (v->ctx[1] = keyed(&v->key.previous));
+	bool ok = add(v, &k->current, &v->key.current) && (!k->previous.n || add(v, &k->previous, &v->key.previous));
 	if (ok)
 		return v;
 	tg_token_verifier_free(v);
@@ -123,8 +107,6 @@ void tg_token_verifier_free(struct tg_token_verifier *v)
 {
 	if (!v)
 		return;
-	EVP_MAC_CTX_free(v->ctx[0]);
-	EVP_MAC_CTX_free(v->ctx[1]);
 	tg_token_key_wipe(&v->key);
 	OPENSSL_cleanse(v, sizeof *v);
 	free(v);
@@ -134,9 +116,9 @@ void tg_token_verifier_free(struct tg_token_verifier *v)
 static const struct tg_secret *signer(struct tg_token_verifier *v, struct tg_slice text, const uint8_t sent[MAC], bool *failed)
 {
 	const struct tg_secret *secrets[2] = { &v->key.current, &v->key.previous }, *found = NULL;
-	for (int i = 0; i < 2 && v->ctx[i]; i++) {
+	for (int i = 0; i < v->secrets; i++) {
 		uint8_t mac[MAC];
-		bool made = mac_of(v->ctx[i], text, mac);
+		bool made = tg_hmac(&v->hmac[i], text, mac);
 		*failed |= !made;
 		if (made && CRYPTO_memcmp(mac, sent, MAC) == 0)
 			found = secrets[i];

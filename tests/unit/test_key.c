@@ -1,8 +1,10 @@
 /*
  * Key sets and permission names. The digest is checked against what HMAC must do (equal for equal keys in every digester, different
- * otherwise), the table against a thousand keys, empty keys (S0-12) and near misses.
+ * otherwise) and against OpenSSL's HMAC, the table against a thousand keys, empty keys (S0-12) and near misses.
  */
 #include "policy/key.h"
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,6 +76,23 @@ static void test_one_process_key(void **state)
 	assert_true(tg_digest(&d, TG_S("one key"), want));
 	for (int i = 0; i < 4; i++)
 		assert_memory_equal(out[i], want, 32);
+}
+
+/* The last test: from here on digests are made under another key. */
+static void test_digest_key(void **state)
+{
+	uint8_t key[32], want[32], got[32];
+	struct tg_digester other;
+	unsigned n;
+	(void)state;
+	for (size_t i = 0; i < sizeof key; i++)
+		key[i] = (uint8_t)(200 + i * 7);
+	tg_digest_key(key);
+	assert_true(tg_digester_init(&other));
+	assert_true(tg_digest(&other, TG_S("sk_ml_train_abc123"), got));
+	assert_non_null(HMAC(EVP_sha256(), key, sizeof key, (const unsigned char *)"sk_ml_train_abc123", 18, want, &n));
+	assert_memory_equal(got, want, 32);
+	tg_digester_free(&other);
 }
 
 static void test_principals(void **state)
@@ -171,6 +190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_digest), cmocka_unit_test(test_one_process_key), cmocka_unit_test(test_principals),
 		cmocka_unit_test(test_empty_keys_never_match), cmocka_unit_test(test_many), cmocka_unit_test(test_perm_names),
+		cmocka_unit_test(test_digest_key),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
