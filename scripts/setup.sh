@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 run_packages="build-essential meson ninja-build pkg-config libuv1-dev node-llhttp libssl-dev libsodium-dev libjansson-dev libsqlite3-dev libtomlplusplus-dev ca-certificates curl libjwt-dev libxgboost-dev liblinear-dev liblapacke-dev libopenblas-dev libseccomp-dev libcurl4-openssl-dev"
-test_packages="libcmocka-dev python3-venv python-is-python3 openssl clang libclang-rt-14-dev llvm-14 procps"
+test_packages="chromium chromium-driver libcmocka-dev python3-venv python-is-python3 openssl clang libclang-rt-14-dev llvm-14 procps"
 bench_packages="wrk nginx-light haproxy linux-perf"
 llm_packages="python3-venv curl"
 clean_room_packages="mmdebstrap git"
