@@ -481,11 +481,11 @@ def test_a_dead_worker_among_four_costs_no_request(gate, worker):
     clients = Clients(g, 12, prefix="f1")
     time.sleep(0.4)
     ws[2].down()
-    time.sleep(0.6 * SLOW)
+    until(lambda: state(g, 2) == "down", 10 * SLOW, "the dead one being met")
+    time.sleep(0.3 * SLOW)
     clients.stop()
     assert not clients.bad, dict(list(clients.bad.items())[:5])
     reconcile(g, clients, arrivals(*ws))
-    assert state(g, 2) == "down"
 
 
 def test_a_request_whose_worker_died_waits_for_another_with_a_slot(gate, worker):

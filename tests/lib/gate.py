@@ -18,8 +18,10 @@ Arguments of gate(): toml (dict merged over the defaults below, or str: the whol
 are set to ADMIN and READ, "read"/"admin": only one, False: none), models (list of dicts or model(...)), api_keys (dict or text of api_keys.json), args (extra CLI
 arguments), listen (list), start (False: only prepare the directory), files (dict of relative path to text), wait (False: do not wait for "ready").
 """
+import errno
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -86,13 +88,18 @@ def run_cli(*args, cwd, env=None, stdin=None, timeout=30):
 
 
 def free_port(host="127.0.0.1"):
-    """A port that was free a moment ago, for what must be known before the gate starts."""
-    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        s.bind((host, 0))
-        return s.getsockname()[1]
-    finally:
-        s.close()
+    """A port that was free a moment ago, for what must be known before the gate starts: none of those that the kernel hands out, so that nobody gets it meanwhile by asking for any."""
+    for _ in range(100):
+        s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            s.bind((host, random.randrange(12000, 32000)))
+            return s.getsockname()[1]
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+        finally:
+            s.close()
+    raise OSError(errno.EADDRINUSE, "no free port")
 
 
 def has_ipv6():
