@@ -17,6 +17,7 @@ enum tg_credit_end {
 	TG_CREDIT_NO_ROOM, /* it has no room for the data */
 	TG_CREDIT_STORE,   /* r, err */
 	TG_CREDIT_FULL,    /* too many jobs wait */
+	TG_CREDIT_KEY_FULL, /* too many of this key do */
 	TG_CREDIT_MEMORY,
 };
 struct tg_credit_task {
