@@ -54,8 +54,10 @@ enum tg_step tg_credit_hindered(struct tg_credit_task *t, struct tg_exchange *x)
 	case TG_CREDIT_AWAY: return tg_answer_problem(x, TG_E_unavailable, "models_away", "The models' store cannot be reached now; try again.", NULL, "Retry-After: 5\r\n");
 	case TG_CREDIT_LOST: return tg_answer_problem(x, TG_E_unavailable, "worker_gone", "The engine ended, or is not ready; try again.", NULL, "Retry-After: 2\r\n");
 	case TG_CREDIT_BUSY: return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+	case TG_CREDIT_NO_ROOM: return tg_spool_full(x);
 	case TG_CREDIT_STORE: return tg_stored_fault(x, t->r, &t->err);
 	case TG_CREDIT_FULL: return tg_answer_problem(x, TG_E_unavailable, "queue_full", "Too many jobs are waiting; try again.", NULL, "Retry-After: 30\r\n");
+	case TG_CREDIT_KEY_FULL: return tg_key_jobs_full(x, t->config->config->ml_key_jobs);
 	case TG_CREDIT_MEMORY: return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	case TG_CREDIT_BROKEN:
 	case TG_CREDIT_DONE: break;
@@ -124,7 +126,7 @@ bool tg_credit_engine(struct tg_credit_task *t, const char *path, const json_t *
 	json_decref(l.last);
 	if (end == TG_ENGINE_LOST)
 		tg_log(TG_LOG_F_WARN, "engine.lost", "t:request_id", t->rid, "s:why", why.text, NULL);
-	return tg_credit_ends(t, busy ? TG_CREDIT_BUSY : end == TG_ENGINE_ANSWERED ? TG_CREDIT_BROKEN : TG_CREDIT_LOST);
+	return tg_credit_ends(t, busy && *status == 507 ? TG_CREDIT_NO_ROOM : busy ? TG_CREDIT_BUSY : end == TG_ENGINE_ANSWERED ? TG_CREDIT_BROKEN : TG_CREDIT_LOST);
 }
 
 void tg_credit_tell(struct tg_credit_task *t, bool predicts, uint64_t rows, const char *model)

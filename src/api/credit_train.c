@@ -106,7 +106,9 @@ static bool make_spec(struct training *p)
 struct insertion {
 	struct tg_job_row *row;
 	struct tg_buf *out;
-	bool full, found;
+	uint64_t key_most;
+	enum tg_job_room room;
+	bool found;
 };
 
 static bool put_row(void *ctx, const struct tg_job_row *row)
@@ -118,9 +120,9 @@ static bool put_row(void *ctx, const struct tg_job_row *row)
 static enum tg_db_result insert(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct insertion *i = ctx;
-	enum tg_db_result r = tg_job_rows_insert(db, i->row, &i->full, err);
+	enum tg_db_result r = tg_job_rows_insert(db, i->row, i->key_most, &i->room, err);
 	i->out->len = 0;
-	return r == TG_DB_OK && !i->full ? tg_job_rows_get(db, i->row->id, put_row, i, &i->found, err) : r;
+	return r == TG_DB_OK && i->room == TG_JOB_ROOM ? tg_job_rows_get(db, i->row->id, put_row, i, &i->found, err) : r;
 }
 
 static bool submit(struct training *p)
@@ -133,11 +135,13 @@ static bool submit(struct training *p)
 	int64_t now = (int64_t)tg_wall_us();
 	struct tg_job_row row = { .id = t->id, .kind = KIND, .status = TG_JOB_PENDING, .message = "", .spec = spec, .artifact_id = p->artifact, .principal = t->principal, .key_prefix = t->prefix,
 				  .place = place, .created_us = now, .updated_us = now };
-	struct insertion i = { .row = &row, .out = &t->out };
+	struct insertion i = { .row = &row, .out = &t->out, .key_most = t->config->config->ml_key_jobs };
 	if (tg_runner_place(t->gate->runner, place, &t->err) && !tg_aside_over(&t->aside))
 		t->r = tg_store_record(t->gate->store, insert, &i, &t->err);
 	free(spec);
-	return t->r != TG_DB_OK ? tg_credit_ends(t, TG_CREDIT_STORE) : i.full ? tg_credit_ends(t, TG_CREDIT_FULL) : true;
+	if (t->r != TG_DB_OK)
+		return tg_credit_ends(t, TG_CREDIT_STORE);
+	return i.room == TG_JOB_ROOM || tg_credit_ends(t, i.room == TG_JOB_FULL ? TG_CREDIT_FULL : TG_CREDIT_KEY_FULL);
 }
 
 static void tell(struct training *p)

@@ -17,7 +17,7 @@
 #include "store/jobs.h"
 #include "store/model_store.h"
 
-enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, NO_MEMORY, REFUSED };
+enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, KEY_FULL, NO_MEMORY, REFUSED };
 
 struct ml_job {
 	struct tg_job job; /* first: callbacks cast */
@@ -188,13 +188,14 @@ static bool make_spec(struct ml_job *m)
 
 struct insertion {
 	const struct tg_job_row *row;
-	bool full;
+	uint64_t key_most;
+	enum tg_job_room room;
 };
 
 static enum tg_db_result insert(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct insertion *i = ctx;
-	return tg_job_rows_insert(db, i->row, &i->full, err);
+	return tg_job_rows_insert(db, i->row, i->key_most, &i->room, err);
 }
 
 static bool submit(struct ml_job *m)
@@ -208,10 +209,12 @@ static bool submit(struct ml_job *m)
 	int64_t now = (int64_t)tg_wall_us();
 	struct tg_job_row row = { .id = m->id, .kind = m->predicts ? "predict" : "train", .status = TG_JOB_PENDING, .message = "", .spec = spec, .artifact_id = m->artifact,
 				  .principal = m->principal, .key_prefix = m->prefix, .place = place, .created_us = now, .updated_us = now };
-	struct insertion i = { &row, false };
+	struct insertion i = { .row = &row, .key_most = m->config->config->ml_key_jobs };
 	m->r = tg_store_record(m->job.gate->store, insert, &i, &m->err);
 	free(spec);
-	return m->r != TG_DB_OK ? refuse(m, REFUSED) : i.full ? refuse(m, FULL) : true;
+	if (m->r != TG_DB_OK)
+		return refuse(m, REFUSED);
+	return i.room == TG_JOB_ROOM || refuse(m, i.room == TG_JOB_FULL ? FULL : KEY_FULL);
 }
 
 /* Document 003's own event, and 004's. */
@@ -275,11 +278,19 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 	case NO_MODEL: return tg_field_fault(x, field, "is no trained model");
 	case NOT_YET: return tg_answer_problem(x, TG_E_conflict, "conflict", "The model is still being trained.", field, NULL);
 	case FULL: return tg_answer_problem(x, TG_E_unavailable, "queue_full", "Too many jobs are waiting; try again.", NULL, "Retry-After: 30\r\n");
+	case KEY_FULL: return tg_key_jobs_full(x, m->config->config->ml_key_jobs);
 	case NO_MEMORY: return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	case REFUSED: return tg_stored_fault(x, m->r, &m->err);
 	case BROKEN: break;
 	}
 	return tg_answer_problem(x, TG_E_bad_gateway, "worker_rubbish", "The engine's answer was not valid.", NULL, NULL);
+}
+
+enum tg_step tg_key_jobs_full(struct tg_exchange *x, unsigned most)
+{
+	char text[96];
+	snprintf(text, sizeof text, "This key has %u jobs that wait or run, as many as it may; try again when one has ended.", most);
+	return tg_answer_problem(x, TG_E_rate_limited, "too_many_jobs", text, NULL, "Retry-After: 30\r\n");
 }
 
 /* The engine has the body and says what is in it. */

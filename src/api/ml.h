@@ -4,3 +4,5 @@
 
 /* From a handler: what it returns. kind: of docs/engine.md's intake; csv: the body is text/csv. Answers where there is no database or no engine. */
 enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, bool csv, tg_upload_done done);
+/* 429: as many jobs of this key wait or run as may ([ml] key_jobs). */
+enum tg_step tg_key_jobs_full(struct tg_exchange *x, unsigned most);

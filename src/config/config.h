@@ -103,7 +103,10 @@ struct tg_config {
 	bool ml_engine;
 	uint64_t ml_max_body_bytes;
 	char *ml_spool, *ml_datasets; /* folders */
+	uint64_t ml_spool_bytes;   /* of the spool's files together; 0: no bound */
 	uint32_t ml_train_jobs, ml_predict_jobs; /* at the same time */
+	uint32_t ml_key_jobs;      /* of one principal, waiting or running; 0: no bound */
+	uint32_t ml_job_days;      /* for which an ended one is kept; 0: for ever */
 	uint32_t ml_job_seconds;   /* longest time of a running one */
 	uint32_t ml_threads;       /* of one training; 0: one a core */
 	char *audit_path;          /* "": none */

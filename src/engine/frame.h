@@ -55,6 +55,7 @@ static inline struct tg_slice tg_frame_line(const struct tg_frame *f, uint64_t r
 bool tg_frame_next_cell(struct tg_slice line, size_t *at, struct tg_slice *cell);
 /* SHA-256 in hex over names and cells: the same for the same values, whether they came as JSON or as CSV, however they were spaced. False: no memory. */
 bool tg_frame_hash(const struct tg_frame *f, char hex[65]);
+uint64_t tg_frame_bytes(const struct tg_frame *f); /* of its file */
 /* The spool's file, name.RANDOM.part while it is written, then renamed, not synced. name: no path. False: nothing of it is left; err: one sentence; errno. */
 bool tg_frame_write(const struct tg_frame *f, int folder, const char *name, struct tg_err *err);
 /* NULL: missing, truncated or damaged (it has a checksum); err: one sentence. */

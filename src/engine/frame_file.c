@@ -116,25 +116,27 @@ static uint64_t words_bytes(const struct tg_column *c)
 	return n;
 }
 
-/* Gives every part its place; the parts are written in this order. */
+/* Gives every part its place; the parts are written in this order. r NULL: only how large it is. */
 static void lay_out(const struct tg_frame *f, struct head *h, struct record *r)
 {
 	uint64_t at = sizeof *h + f->ncolumns * (uint64_t)sizeof *r;
 	*h = (struct head){ .magic = MAGIC, .version = VERSION, .ncolumns = f->ncolumns, .rows = f->rows };
 	for (unsigned i = 0; i < f->ncolumns; i++) {
 		const struct tg_column *c = &f->columns[i];
-		r[i] = (struct record){ .name = at, .namelen = strlen(c->name), .nulls = c->nulls, .type = (uint16_t)c->type, .integers = c->integers };
-		at = round8(at + r[i].namelen + 1);
+		struct record one = { .name = at, .namelen = strlen(c->name), .nulls = c->nulls, .type = (uint16_t)c->type, .integers = c->integers };
+		at = round8(at + one.namelen + 1);
 		if (c->type == TG_COLUMN_NUMBER) {
-			r[i].cells = at;
+			one.cells = at;
 			at += f->rows * sizeof *c->number;
 		} else if (c->type == TG_COLUMN_TEXT) {
-			r[i].nwords = c->nwords;
-			r[i].cells = at;
-			r[i].wordends = at = round8(at + f->rows * sizeof *c->word);
-			r[i].words = at += c->nwords * (uint64_t)sizeof(uint64_t);
+			one.nwords = c->nwords;
+			one.cells = at;
+			one.wordends = at = round8(at + f->rows * sizeof *c->word);
+			one.words = at += c->nwords * (uint64_t)sizeof(uint64_t);
 			at = round8(at + words_bytes(c));
 		}
+		if (r)
+			r[i] = one;
 	}
 	if (f->ends) {
 		h->ends = at;
@@ -143,6 +145,13 @@ static void lay_out(const struct tg_frame *f, struct head *h, struct record *r)
 		at = round8(at + h->textlen);
 	}
 	h->size = at + DIGEST;
+}
+
+uint64_t tg_frame_bytes(const struct tg_frame *f)
+{
+	struct head h;
+	lay_out(f, &h, NULL);
+	return h.size;
 }
 
 static void put_column(struct writer *w, const struct tg_column *c, uint64_t rows)

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define THREADS_MAX 256
+#define SPOOL_MAX (1ull << 40)
 #define BACKLOG 128
 #define MEMORY_MIN (512ull << 20)
 #define DESCRIPTORS 2048 /* a connection, its file, and three pipes for each training */
@@ -30,13 +31,14 @@
 struct options {
 	const char *socket, *spool, *models, *datasets;
 	unsigned threads;
-	uint64_t memory_mib;
+	uint64_t memory_mib, spool_bytes;
 	bool memory_given;
 };
 
 static int usage(FILE *out, int code)
 {
 	fputs("usage: tollgate-engine --socket PATH --spool FOLDER --models FOLDER --datasets FOLDER [--threads N] [--memory-mib N]\n"
+	      "                       [--spool-bytes N]\n"
 	      "\n"
 	      "Trains models and predicts with them. It is started by the gate (`tollgate serve`) when somebody asks for that, answers on a Unix socket and ends with who started it.\n"
 	      "\n"
@@ -45,6 +47,7 @@ static int usage(FILE *out, int code)
 	      "  --models FOLDER    the trained models; only read\n"
 	      "  --datasets FOLDER  CSV files to train with; only read, may be missing\n"
 	      "  --threads N        threads of one training; 0, the default: one a processor\n"
+	      "  --spool-bytes N    bytes that may lie in the spool when more is to be taken in; 0, the default: no bound\n"
 	      "  --memory-mib N     memory that one training may take for its data; 0: no bound; default: three quarters of the machine's\n",
 	      out);
 	return code;
@@ -90,6 +93,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->memory_mib = n;
 			o->memory_given = known = true;
 		}
+		if (value && strcmp(name, "--spool-bytes") == 0)
+			known = number(value, SPOOL_MAX, &o->spool_bytes);
 		if (!known) {
 			fprintf(stderr, "tollgate-engine: \"%.200s\" is not understood here%s\n", name, value ? ", or what follows it" : ", or wants a value");
 			return usage(stderr, 2);
@@ -184,6 +189,7 @@ static bool prepare(struct tg_service *s, const struct options *o, int *listenin
 	}
 	if (!open_folders(s, o, err) || (*listening = listen_on(o->socket, err)) < 0 || !tg_zygote_pair(pair, err) || !bound(s, err))
 		return false;
+	tg_room_init(&s->room, s->spool, o->spool_bytes);
 	s->threads = o->threads ? o->threads : processors();
 	s->intake_most = quarters(1) ? quarters(1) : 4 * MEMORY_MIN;
 	s->loaded = tg_loaded_new(s->models);

@@ -3,7 +3,7 @@
  * what is at fault is told as soon as it is met, and the rest of the body is not waited for.
  *
  * Memory: the columns of a body are in memory until they are written. All bodies together are bounded (intake_most), and who comes when that is used up is sent away rather than kept
- * waiting for others, which may be slow.
+ * waiting for others, which may be slow. The spool is bounded by room.c in the same way: how large a table is shows when its body has ended, so it is then that room is taken; a spool that is full already takes no body.
  */
 #include "engine/folder.h"
 #include "engine/frame.h"
@@ -117,6 +117,19 @@ static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_sli
 	tg_buf_lit(b, "}\n");
 }
 
+static bool write_frame(struct tg_service *s, const struct tg_frame *f, const char *name, struct tg_err *err)
+{
+	uint64_t bytes = tg_frame_bytes(f);
+	const char *why = tg_room_take(&s->room, bytes);
+	if (why) {
+		tg_err_set(err, "%s", why);
+		return false;
+	}
+	bool ok = tg_frame_write(f, s->spool, name, err);
+	tg_room_done(&s->room, bytes, ok);
+	return ok;
+}
+
 /* The body's end has come. */
 static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_slice id)
 {
@@ -130,7 +143,7 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 		return;
 	}
 	snprintf(name, sizeof name, TG_SLICE_FMT ".frame", TG_SLICE_ARG(id));
-	if (f && !tg_frame_write(f, s->spool, name, &err)) {
+	if (f && !write_frame(s, f, name, &err)) {
 		fprintf(stderr, "tollgate-engine: the spool: %s\n", err.text);
 		tg_service_error(h, 507, err.text);
 	} else {
@@ -151,7 +164,14 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 
 static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, enum tg_intake_kind kind, uint64_t most)
 {
-	*in = (struct intake){ .service = s, .most = most, .reader = tg_frame_reader_new(kind, most) };
+	const char *why = tg_room_take(&s->room, 1); /* a spool that is full takes no body to find that out */
+	*in = (struct intake){ .service = s, .most = most };
+	if (why) {
+		tg_service_error(h, 507, why);
+		return false;
+	}
+	tg_room_done(&s->room, 1, false);
+	in->reader = tg_frame_reader_new(kind, most);
 	if (!in->reader)
 		tg_service_error(h, 503, "out of memory");
 	return in->reader != NULL;

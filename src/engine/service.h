@@ -5,6 +5,7 @@
  */
 #include "base/err.h"
 #include "engine/http.h"
+#include "engine/room.h"
 #include "engine/zygote.h"
 #include <jansson.h>
 #include <semaphore.h>
@@ -20,6 +21,7 @@ struct tg_service {
 	struct tg_zygote zygote;
 	struct tg_loaded_models *loaded;
 	sem_t predictions;             /* how many may still begin */
+	struct tg_room room;           /* in the spool */
 	uint64_t intake_most;          /* bytes of bodies that may be taken in at the same time */
 	_Atomic uint64_t taking_in;    /* and that are */
 };

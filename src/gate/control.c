@@ -13,6 +13,7 @@
 #include "gate/learning.h"
 #include "gate/match_table.h"
 #include "gate/store_watch.h"
+#include "jobs/tend.h"
 #include "gate/watch.h"
 #include "policy/token.h"
 #include "pool/resolve.h"
@@ -575,6 +576,10 @@ static bool prepare(struct control *c, struct tg_err *err)
 	tg_jobs_init(&g->away_jobs);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
+	if (g->store && !(g->tend = tg_tend_new(g->store, cfg))) {
+		tg_err_set(err, "out of memory");
+		return false;
+	}
 	g->max_connections = tg_descriptors_connections();
 	bool usable;
 	if (!read_keyfile(c, &c->keyfile, &usable, err)) {
@@ -689,6 +694,7 @@ static void cleanup(struct control *c)
 	uv_mutex_destroy(&g->settings_lock);
 	tg_jobs_free(&g->jobs);
 	tg_jobs_free(&g->away_jobs);
+	tg_tend_free(g->tend);
 	tg_store_close(g->store);
 	if (g->token_key)
 		tg_token_key_wipe(g->token_key);

@@ -39,6 +39,7 @@ struct tg_gate {
 	struct tg_store *store;        /* NULL: no database (tollgate run) */
 	struct tg_engine *engine;      /* the tabular engine; NULL: [ml] engine = false, or tollgate run */
 	struct tg_runner *runner;      /* of durable jobs; NULL: there is no engine, no database or no model store */
+	struct tg_tend *tend;          /* of the queue of jobs; NULL: no database */
 	struct tg_asides *train_asides, *predict_asides; /* gate/aside.h: what /train and /predict wait for; NULL where there is no runner */
 	struct tg_model_store *model_store; /* NULL: [ml] engine is off, or its folder cannot be made */
 	struct tg_token_key *token_key; /* NULL: nobody logs in here */

@@ -1,11 +1,13 @@
 /* See store_watch.h. Two works, since folding a million keys takes as long as a second, and what the command line revokes is not to wait for that. */
 #include "gate/store_watch.h"
+#include "jobs/tend.h"
 
 static void poll_store(uv_work_t *w)
 {
 	struct tg_store_watch *s = w->data;
 	tg_store_poll(s->gate->store);
 	tg_waiting_look(&s->gate->waiting, s->gate->store);
+	tg_tend_look(s->gate->tend, s->gate->runner);
 }
 
 static void polled(uv_work_t *w, int status)

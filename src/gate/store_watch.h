@@ -1,6 +1,6 @@
 #pragma once
 /*
- * The control thread's eye on the database: on the job pool it looks for what others changed (tollgate keys on the command line, another gate) and for one that was away, and puts in order what changes left behind
+ * The control thread's eye on the database: on the job pool it looks for what others changed (tollgate keys on the command line, another gate) and for one that was away, tends the queue of jobs, and puts in order what changes left behind
  * (tg_store_tidy). Each is under way once at most, and neither waits for the other.
  */
 #include "gate/gate.h"

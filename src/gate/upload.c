@@ -185,6 +185,11 @@ static enum tg_step at_fault(struct tg_exchange *x, uint16_t status, struct tg_s
 	return r;
 }
 
+enum tg_step tg_spool_full(struct tg_exchange *x)
+{
+	return tg_answer_problem(x, TG_E_unavailable, "spool_full", "There is no room for the data of more jobs; try again when some have ended.", NULL, "Retry-After: 30\r\n");
+}
+
 static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done, uint16_t status)
 {
 	struct tg_slice body = tg_buf_view(&x->collected);
@@ -195,8 +200,8 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *co
 	case 400:
 	case 413: return at_fault(x, status, body);
 	case 429: return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
-	case 503:
-	case 507: return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine cannot take this now; try again.", NULL, "Retry-After: 2\r\n");
+	case 507: return tg_spool_full(x);
+	case 503: return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine cannot take this now; try again.", NULL, "Retry-After: 2\r\n");
 	default: return rubbish(x);
 	}
 }

@@ -26,6 +26,9 @@ typedef enum tg_step (*tg_upload_done)(struct tg_exchange *x, const struct tg_up
 /* From a handler: what it returns. */
 enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done);
 
+/* 503: the engine has no room for more data ([ml] spool_bytes, or its disk's). */
+enum tg_step tg_spool_full(struct tg_exchange *x);
+
 /* ---- for receive.c ---- */
 /* As tg_receive_feed. WAIT: look whether x->intake is still there; ANSWERED. */
 enum tg_step tg_upload_feed(struct tg_exchange *x, char *p, size_t n, size_t *used);

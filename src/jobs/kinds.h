@@ -52,6 +52,8 @@ struct tg_job_kind {
 	void (*told)(struct tg_run *run, const char *error);
 };
 extern const struct tg_job_kind tg_job_train, tg_job_credit_train, tg_job_predict;
+#define TG_JOB_KINDS 3
+extern const struct tg_job_kind *const tg_job_kinds[TG_JOB_KINDS];
 
 /* A request to the engine; progress goes into the row. DONE: *result is the member `result` of the answer's last line, the caller's. `error` and `refused` are FAILED. */
 enum tg_run_end tg_run_engine(struct tg_run *run, const char *path, const json_t *request, json_t **result, struct tg_err *err);
@@ -61,6 +63,8 @@ bool tg_run_mark(struct tg_run *run, struct tg_err *err);
 json_t *tg_run_time(int64_t us);
 
 /* ---- run.c, for the runner ---- */
+void tg_run_fill(struct tg_run *run, const struct tg_job_row *j); /* what the row says */
+void tg_run_free(struct tg_run *run);                 /* what it owns */
 void tg_run_it(struct tg_run *run);
 void tg_run_told(struct tg_run *run, const char *error); /* that it has failed */
 void tg_run_clean(struct tg_run *run);                /* tg_run_forget, unless its end could not be recorded */

@@ -23,6 +23,30 @@ static int64_t mono_us(void)
 	return (int64_t)tg_mono_us();
 }
 
+const struct tg_job_kind *const tg_job_kinds[TG_JOB_KINDS] = { &tg_job_train, &tg_job_credit_train, &tg_job_predict };
+
+void tg_run_fill(struct tg_run *run, const struct tg_job_row *j)
+{
+	snprintf(run->id, sizeof run->id, "%s", j->id);
+	snprintf(run->artifact_id, sizeof run->artifact_id, "%s", j->artifact_id ? j->artifact_id : "");
+	run->principal = strdup(j->principal);
+	run->key_prefix = strdup(j->key_prefix);
+	run->spec = json_loads(j->spec, JSON_REJECT_DUPLICATES, NULL);
+	run->attempts = j->attempts;
+	run->created_us = j->created_us;
+	run->started_us = j->started_us;
+}
+
+void tg_run_free(struct tg_run *run)
+{
+	free(run->principal);
+	free(run->key_prefix);
+	json_decref(run->spec);
+	json_decref(run->note);
+	json_decref(run->answer);
+	tg_buf_free(&run->data);
+}
+
 json_t *tg_run_time(int64_t us)
 {
 	char text[20];

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "gate/gate.h"
 #include "jobs/kinds.h"
+#include "jobs/reap.h"
 #include "jobs/wait.h"
 #include "store/artifacts.h"
 #include <pthread.h>
@@ -21,7 +22,6 @@
 #define SWEEP_US (600 * 1000000ll)
 #define SWEEP_AGE_US (1200 * 1000000ll) /* a file without a row, that old: its upload was left. Longer than server.body_ms by default */
 #define STACK (1u << 20)
-#define REAPED_MAX 128             /* as many as one gate can run at once */
 #define NOTED_MAX 1000             /* what is over that is found at the next start, or swept later */
 
 struct slot {
@@ -64,9 +64,6 @@ struct tg_runner {
 	struct noted *left;       /* rows whose end could not be recorded: pending again, when that can be */
 	unsigned nnoted;
 };
-
-static const struct tg_job_kind *const kinds[] = { &tg_job_train, &tg_job_credit_train, &tg_job_predict };
-#define NKINDS (sizeof kinds / sizeof kinds[0])
 
 static int64_t wall_us(void)
 {
@@ -115,28 +112,6 @@ void tg_runner_pause(struct tg_runner *r, int64_t us)
 
 /* ---- what is there to do ---- */
 
-static void run_fill(struct tg_run *run, const struct tg_job_row *j)
-{
-	snprintf(run->id, sizeof run->id, "%s", j->id);
-	snprintf(run->artifact_id, sizeof run->artifact_id, "%s", j->artifact_id ? j->artifact_id : "");
-	run->principal = strdup(j->principal);
-	run->key_prefix = strdup(j->key_prefix);
-	run->spec = json_loads(j->spec, JSON_REJECT_DUPLICATES, NULL);
-	run->attempts = j->attempts;
-	run->created_us = j->created_us;
-	run->started_us = j->started_us;
-}
-
-static void run_free(struct tg_run *run)
-{
-	free(run->principal);
-	free(run->key_prefix);
-	json_decref(run->spec);
-	json_decref(run->note);
-	json_decref(run->answer);
-	tg_buf_free(&run->data);
-}
-
 struct claim {
 	struct slot *slot;
 	struct tg_runner *runner;
@@ -154,7 +129,7 @@ static bool claimed(void *ctx, const struct tg_job_row *j)
 	memcpy(c->slot->id, j->id, sizeof c->slot->id);
 	atomic_store(&c->slot->canceled, false);
 	uv_mutex_unlock(&c->runner->lock);
-	run_fill(run, j);
+	tg_run_fill(run, j);
 	return false;
 }
 
@@ -162,57 +137,10 @@ static enum tg_db_result claim(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct claim *c = ctx;
 	enum tg_db_result r = tg_job_rows_claim(db, c->kind->name, c->runner->spool.place, wall_us(), claimed, c, &c->found, err);
-	for (size_t i = 0; i < NKINDS && r == TG_DB_OK && c->found && !c->more; i++)
-		if (kinds[i]->predicts == c->kind->predicts)
-			r = tg_job_rows_any(db, kinds[i]->name, c->runner->spool.place, &c->more, err);
+	for (size_t i = 0; i < TG_JOB_KINDS && r == TG_DB_OK && c->found && !c->more; i++)
+		if (tg_job_kinds[i]->predicts == c->kind->predicts)
+			r = tg_job_rows_any(db, tg_job_kinds[i]->name, c->runner->spool.place, &c->more, err);
 	return r;
-}
-
-/* What a predecessor began for the last time. */
-struct reaping {
-	struct tg_runner *runner;
-	struct tg_run failed[REAPED_MAX];
-	unsigned n;
-};
-
-static bool reaped(void *ctx, const struct tg_job_row *j)
-{
-	struct reaping *p = ctx;
-	size_t i = 0;
-	while (i < NKINDS && strcmp(kinds[i]->name, j->kind) != 0)
-		i++;
-	if (i < NKINDS && p->n < REAPED_MAX) {
-		struct tg_run *run = &p->failed[p->n++];
-		*run = (struct tg_run){ .runner = p->runner, .kind = kinds[i] };
-		run_fill(run, j);
-	}
-	return true;
-}
-
-static enum tg_db_result reap_mine(struct tg_db *db, void *ctx, struct tg_err *err)
-{
-	struct reaping *p = ctx;
-	uint64_t n;
-	return tg_job_rows_reap(db, p->runner->spool.place, wall_us(), reaped, p, &n, err);
-}
-
-static bool reap(struct tg_runner *r, struct tg_err *err)
-{
-	struct reaping *p = calloc(1, sizeof *p);
-	tg_err_set(err, "out of memory");
-	if (!p)
-		return false;
-	p->runner = r;
-	bool ok = tg_store_record(r->gate->store, reap_mine, p, err) == TG_DB_OK;
-	for (unsigned i = 0; i < p->n; i++) {
-		char why[64];
-		snprintf(why, sizeof why, "The job's worker ended %u times.", p->failed[i].attempts);
-		if (ok)
-			tg_run_told(&p->failed[i], why);
-		run_free(&p->failed[i]);
-	}
-	free(p);
-	return ok;
 }
 
 /* The spool is ours, and what a predecessor left there is in order. */
@@ -221,7 +149,7 @@ static bool hold_spool(struct tg_runner *r, struct tg_err *err)
 	uv_mutex_lock(&r->spool_lock);
 	bool first = !r->held, ok = tg_spool_hold(&r->spool, err);
 	if (ok && first)
-		ok = reap(r, err);
+		ok = tg_reap_place(r->gate->store, r->spool.place, err);
 	if (ok && (first || mono_us() - r->swept_us >= SWEEP_US)) {
 		tg_spool_sweep(&r->spool, first ? r->start_us : wall_us() - SWEEP_AGE_US, tg_run_keeps, r);
 		r->swept_us = mono_us();
@@ -351,7 +279,7 @@ static enum look look_for(struct slot *s, const struct tg_job_kind *kind)
 		run.unrecorded = true;
 	leave_slot(s, &run);
 	enum look what = run.unrecorded || run.again ? HINDERED : RAN;
-	run_free(&run);
+	tg_run_free(&run);
 	return what;
 }
 
@@ -359,8 +287,8 @@ static enum look look(struct slot *s)
 {
 	enum look what = NOTHING;
 	unsigned first = s->turn++; /* each kind in its turn: a long queue of one keeps no other waiting */
-	for (size_t i = 0; i < NKINDS && what == NOTHING; i++) {
-		const struct tg_job_kind *kind = kinds[(first + i) % NKINDS];
+	for (size_t i = 0; i < TG_JOB_KINDS && what == NOTHING; i++) {
+		const struct tg_job_kind *kind = tg_job_kinds[(first + i) % TG_JOB_KINDS];
 		if (kind->predicts == s->pool->predicts)
 			what = look_for(s, kind);
 	}
@@ -447,9 +375,9 @@ static void make_thread(struct pool *p)
 void tg_runner_kick(struct tg_runner *r, const char *kind)
 {
 	bool wanted[2] = { false, false };
-	for (size_t i = 0; i < NKINDS; i++)
-		if (!kind || strcmp(kind, kinds[i]->name) == 0)
-			wanted[kinds[i]->predicts] = true;
+	for (size_t i = 0; i < TG_JOB_KINDS; i++)
+		if (!kind || strcmp(kind, tg_job_kinds[i]->name) == 0)
+			wanted[tg_job_kinds[i]->predicts] = true;
 	uv_mutex_lock(&r->lock);
 	for (unsigned i = 0; i < 2; i++) {
 		struct pool *p = &r->pools[i];
@@ -539,6 +467,19 @@ struct tg_gate *tg_runner_gate(const struct tg_runner *r)
 struct tg_waits *tg_runner_waits(struct tg_runner *r)
 {
 	return &r->waits;
+}
+
+bool tg_runner_runs(struct tg_runner *r, char place[TG_SPOOL_PLACE])
+{
+	bool runs = false;
+	uv_mutex_lock(&r->lock);
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned k = 0; k < r->pools[i].n; k++)
+			runs |= r->pools[i].slots[k].id[0] != 0;
+	if (runs) /* who claims has the spool: its name stays */
+		memcpy(place, r->spool.place, TG_SPOOL_PLACE);
+	uv_mutex_unlock(&r->lock);
+	return runs;
 }
 
 bool tg_runner_place(struct tg_runner *r, char out[TG_SPOOL_PLACE], struct tg_err *err)

@@ -4,8 +4,8 @@
  * predictions. Each claims the oldest row of its kinds, renews its lease with progress and message while the engine works, and ends it: the artifact and the row's end are one transaction.
  *
  * Whose job is it: a row belongs to the spool its data lies in (its owner, store/jobs.h), and a spool to the one gate that holds its lock. So two gates on one database never take each other's jobs, and
- * a gate that starts knows that its predecessor on this spool is gone: what that was running is pending again at once, and files without a job are removed. What a gate that never comes back was running
- * stays as it was.
+ * a gate that starts knows that its predecessor on this spool is gone: what that was running is pending again at once, and files without a job are removed. What a gate that never comes back
+ * left ends where another one has the database (jobs/tend.h).
  */
 #include "base/err.h"
 #include "jobs/spool.h"
@@ -33,5 +33,6 @@ bool tg_runner_free(struct tg_runner *r, unsigned wait_ms);
 struct tg_model_store *tg_runner_models(const struct tg_runner *r); /* the gate's; its functions block */
 const struct tg_spool *tg_runner_spool(const struct tg_runner *r);
 struct tg_waits *tg_runner_waits(struct tg_runner *r); /* jobs/wait.h */
+bool tg_runner_runs(struct tg_runner *r, char place[TG_SPOOL_PLACE]); /* whether a job runs here now; place: whose rows they are */
 /* Whose a row is that this gate inserts: to be set as its owner. False: the spool cannot be used. */
 bool tg_runner_place(struct tg_runner *r, char out[TG_SPOOL_PLACE], struct tg_err *err);

@@ -106,6 +106,7 @@ static bool keep_model(struct tg_run *run, const json_t *result, int64_t end_us,
 	if (!metadata)
 		return false;
 	tg_err_set(err, "the engine named no file of this job");
+	/* A large one takes as long as the bucket takes it, and this thread beats for nothing meanwhile: its lease is renewed by jobs/tend.c. A lapsed one would let another gate that starts then put the row back. */
 	if (tg_run_mark(run, err) && tg_spool_file(tg_runner_spool(run->runner), run->id, text_of(result, "file"), path, sizeof path))
 		ok = tg_model_store_save(models, run->artifact_id, path, tg_slice_cstr(metadata), uri, err);
 	free(metadata);

@@ -24,6 +24,7 @@
 struct tg_engine {
 	char *spool, *folder, *datasets; /* folder: of the models */
 	uint32_t threads;
+	uint64_t spool_bytes;
 	unsigned nloops;
 	void (*wake)(void *ctx);
 	void *ctx;
@@ -58,6 +59,7 @@ struct tg_engine *tg_engine_new(const struct tg_config *c, unsigned nloops, void
 	e->folder = models_folder(c->artifacts_url);
 	e->datasets = strdup(c->ml_datasets);
 	e->threads = c->ml_threads;
+	e->spool_bytes = c->ml_spool_bytes;
 	e->nloops = nloops;
 	e->wake = wake;
 	e->ctx = ctx;
@@ -241,15 +243,16 @@ static bool own_path(char out[PATH_MAX])
 
 static bool make(struct tg_engine *e, struct tg_err *err)
 {
-	char self[PATH_MAX], threads[16];
+	char self[PATH_MAX], threads[16], bytes[24];
 	tg_err_set(err, "out of memory");
 	snprintf(threads, sizeof threads, "%u", e->threads);
+	snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)e->spool_bytes);
 	if (!own_path(self)) {
 		tg_err_set(err, "/proc/self/exe: %s", strerror(errno));
 		return false;
 	}
-	char words[][16] = { "engine", "tabular", "--socket", "{socket}", "--spool", "--models", "--datasets", "--threads" };
-	char *argv[] = { self, words[0], words[1], words[2], words[3], words[4], e->spool, words[5], e->folder, words[6], e->datasets, words[7], threads, NULL };
+	char words[][16] = { "engine", "tabular", "--socket", "{socket}", "--spool", "--models", "--datasets", "--threads", "--spool-bytes" };
+	char *argv[] = { self, words[0], words[1], words[2], words[3], words[4], e->spool, words[5], e->folder, words[6], e->datasets, words[7], threads, words[8], bytes, NULL };
 	if (!e->config && !(e->config = tg_config_defaults()))
 		return false;
 	if (!e->config->nmodels && !tg_config_add_command(e->config, NAME, argv, TG_PROTO_INFER, err))

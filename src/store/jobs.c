@@ -42,12 +42,26 @@ static bool one_row(void *ctx, const struct tg_db_value *v, unsigned n)
 	return r->row(r->ctx, &j);
 }
 
-enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, bool *full, struct tg_err *err)
+#define LIVE "status IN ('pending', 'running')"
+
+/* Those of one principal that have not ended. */
+static enum tg_db_result count_of(struct tg_db *db, const char *principal, uint64_t *n, struct tg_err *err)
 {
-	uint64_t waiting;
+	struct tg_db_value arg = TG_DB_T(principal);
+	int64_t count = 0;
+	enum tg_db_result r = tg_db_run(db, "SELECT COUNT(*) FROM jobs WHERE principal = $1 AND " LIVE, &arg, 1, tg_row_one_int, &count, NULL, err);
+	*n = (uint64_t)count;
+	return r;
+}
+
+enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, uint64_t key_most, enum tg_job_room *room, struct tg_err *err)
+{
+	uint64_t waiting, its = 0;
 	enum tg_db_result r = tg_job_rows_count(db, TG_JOB_PENDING, &waiting, err);
-	*full = r == TG_DB_OK && waiting >= TG_JOB_PENDING_MAX;
-	if (r != TG_DB_OK || *full)
+	if (r == TG_DB_OK && key_most)
+		r = count_of(db, j->principal ? j->principal : "", &its, err);
+	*room = r != TG_DB_OK ? TG_JOB_ROOM : key_most && its >= key_most ? TG_JOB_KEY_FULL : waiting >= TG_JOB_PENDING_MAX ? TG_JOB_FULL : TG_JOB_ROOM;
+	if (r != TG_DB_OK || *room != TG_JOB_ROOM)
 		return r;
 	struct tg_db_value args[] = {
 		TG_DB_T(j->id), TG_DB_T(j->kind), TG_DB_T(tg_job_status_names[j->status]), TG_DB_I(j->progress), TG_DB_T(j->message ? j->message : ""), tg_text_or_null(j->result),
@@ -157,6 +171,39 @@ enum tg_db_result tg_job_rows_reap(struct tg_db *db, const char *owned_by, int64
 	return r;
 }
 
+enum tg_db_result tg_job_rows_keep(struct tg_db *db, const char *owner, int64_t now_us, struct tg_err *err)
+{
+	struct tg_db_value args[] = { TG_DB_T(owner), TG_DB_I(now_us + TG_JOB_LEASE_US) };
+	return tg_db_run(db, "UPDATE jobs SET lease_ends = $2 WHERE owner = $1 AND status = 'running'", args, 2, NULL, NULL, NULL, err);
+}
+
+/* The same rows for both statements: they are one transaction. */
+#define ABANDONED "place = $1 AND " LIVE " AND EXISTS (SELECT 1 FROM spools WHERE spools.place = $1 AND unused_us >= $2) ORDER BY created_at, id LIMIT $3"
+
+enum tg_db_result tg_job_rows_abandon(struct tg_db *db, const char *place, int64_t unused_us, uint64_t most, const char *error, int64_t now_us, tg_job_row_fn row, void *ctx, uint64_t *n, struct tg_err *err)
+{
+	struct tg_db_value args[] = { TG_DB_T(place), TG_DB_I(unused_us), tg_row_count(most), TG_DB_T(error), TG_DB_I(now_us) };
+	struct rows rows = { row, ctx, false };
+	int64_t changed = 0;
+	enum tg_db_result r = tg_db_run(db, "SELECT " COLUMNS " FROM jobs WHERE " ABANDONED, args, 3, one_row, &rows, NULL, err);
+	if (r == TG_DB_OK)
+		r = tg_db_run(db,
+			      "UPDATE jobs SET status = 'failed', error = $4, finished_at = $5, updated_at = $5, owner = NULL, lease_ends = NULL WHERE id IN (SELECT id FROM jobs WHERE " ABANDONED ")",
+			      args, 5, NULL, NULL, &changed, err);
+	*n = (uint64_t)changed;
+	return r;
+}
+
+enum tg_db_result tg_job_rows_prune(struct tg_db *db, int64_t before_us, uint64_t most, uint64_t *n, struct tg_err *err)
+{
+	struct tg_db_value args[] = { TG_DB_I(before_us), tg_row_count(most) };
+	int64_t changed = 0;
+	enum tg_db_result r =
+		tg_db_run(db, "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)", args, 2, NULL, NULL, &changed, err);
+	*n = (uint64_t)changed;
+	return r;
+}
+
 enum tg_db_result tg_job_rows_get(struct tg_db *db, const char *id, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err)
 {
 	struct tg_db_value arg = TG_DB_T(id);
@@ -179,7 +226,7 @@ enum tg_db_result tg_job_rows_making(struct tg_db *db, const char *artifact_id, 
 {
 	struct tg_db_value arg = TG_DB_T(artifact_id);
 	int64_t n = 0;
-	enum tg_db_result r = tg_db_run(db, "SELECT COUNT(*) FROM jobs WHERE artifact_id = $1 AND status IN ('pending', 'running')", &arg, 1, tg_row_one_int, &n, NULL, err);
+	enum tg_db_result r = tg_db_run(db, "SELECT COUNT(*) FROM jobs WHERE artifact_id = $1 AND " LIVE, &arg, 1, tg_row_one_int, &n, NULL, err);
 	*making = n > 0;
 	return r;
 }

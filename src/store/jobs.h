@@ -31,8 +31,13 @@ struct tg_job_row {
 };
 typedef bool (*tg_job_row_fn)(void *ctx, const struct tg_job_row *j);
 
-/* The row as it is given: pending, as a rule. *full: TG_JOB_PENDING_MAX wait already, nothing was inserted. */
-enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, bool *full, struct tg_err *err);
+enum tg_job_room {
+	TG_JOB_ROOM,
+	TG_JOB_FULL,     /* TG_JOB_PENDING_MAX wait already */
+	TG_JOB_KEY_FULL, /* key_most of this principal's wait or run already */
+};
+/* The row as it is given: pending, as a rule. key_most 0: no bound. *room: where it is not TG_JOB_ROOM nothing was inserted. To be counted right by several at once, within a transaction. */
+enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, uint64_t key_most, enum tg_job_room *room, struct tg_err *err);
 /* The oldest pending row of that kind whose place is that owner's or nobody's becomes running, attempts + 1, leased to `owner` (a name no other process has) until now + TG_JOB_LEASE_US, its start now; row is called for it. *found false: none waits. */
 enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
 /* Renews the lease and notes progress. *ours false: the row was canceled, deleted, or claimed by somebody else: stop. */
@@ -48,6 +53,12 @@ enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char
 /* Running rows whose lease has ended: pending, or failed ("The job's worker ended N times.") after TG_JOB_TRIES. `owned_by` not NULL: those leased to that owner too, whatever the time
  * (a start after a crash knows that its predecessor is gone). failed (may be NULL) is called for each that fails, as it was. *n: rows changed. */
 enum tg_db_result tg_job_rows_reap(struct tg_db *db, const char *owned_by, int64_t now_us, tg_job_row_fn failed, void *ctx, uint64_t *n, struct tg_err *err);
+/* Renews all that are leased to that owner, whatever they are at: for while nobody beats for one. */
+enum tg_db_result tg_job_rows_keep(struct tg_db *db, const char *owner, int64_t now_us, struct tg_err *err);
+/* Pending and running rows of a place that has not been used for unused_us (store/spools.h; it is looked at again here) fail with that error, the oldest first, `most` at once. row as in tg_job_rows_reap. */
+enum tg_db_result tg_job_rows_abandon(struct tg_db *db, const char *place, int64_t unused_us, uint64_t most, const char *error, int64_t now_us, tg_job_row_fn row, void *ctx, uint64_t *n, struct tg_err *err);
+/* Rows that ended before that time, `most` at once, those that ended first. *n: removed. */
+enum tg_db_result tg_job_rows_prune(struct tg_db *db, int64_t before_us, uint64_t most, uint64_t *n, struct tg_err *err);
 enum tg_db_result tg_job_rows_get(struct tg_db *db, const char *id, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
 /* status TG_JOB_STATUS_COUNT: all. Oldest first. */
 enum tg_db_result tg_job_rows_list(struct tg_db *db, enum tg_job_status status, uint64_t skip, uint64_t most, tg_job_row_fn row, void *ctx, struct tg_err *err);

@@ -2,7 +2,8 @@
 An object store for the tests, in memory, that checks Signature Version 4 by code of its own and can fail in chosen ways.
 
     s = Store("models")                 # a bucket; s.url, s.env (what a client needs), s.objects {key: bytes}
-    s.fail("500", 2)                    # the next 2 requests; "503", "cut" (closed within the answer), "drop" (no answer), "spoil" (a GET's body), "etag" (a wrong one), "error200" (CompleteMultipartUpload)
+    s.fail("500", 2)                    # the next 2 requests; "503", "cut" (closed within the answer), "drop" (no answer), "spoil" (a GET's body), "etag" (a wrong one), "error200" (CompleteMultipartUpload),
+                                        # "hold" (answered when s.go is set, at the latest after 15 s)
     s.fail("500", 1, lambda r: r[0] == "PUT" and r[2].get("partNumber") == "2")
     s.seen                              # [(method, key, query dict)], every request that was signed well
     s.page = 2                          # objects a page of a list
@@ -100,6 +101,8 @@ class Handler(BaseHTTPRequestHandler):
             self.how = s.fault_for((self.command, key, q))
         if self.how in ("500", "503"):
             return self.error(int(self.how), "InternalError" if self.how == "500" else "SlowDown")
+        if self.how == "hold":
+            s.go.wait(15)
         if self.how == "drop":
             self.close_connection = True
             return self.connection.shutdown(2)
@@ -170,6 +173,7 @@ class Store:
     def __init__(self, bucket="models", token=None):
         self.bucket, self.token = bucket, token
         self.objects, self.uploads, self.seen, self.refused, self.faults = {}, {}, [], [], []
+        self.go = threading.Event()
         self.lock, self.page, self.made, self.port, self.server = threading.RLock(), 1000, 0, 0, None
         self.open()
 

@@ -1,4 +1,4 @@
-/* Configurations, artifacts and jobs in the database; the step from schema 1 to 2; ids of records. Times are stepped, nothing waits. */
+/* Configurations and artifacts in the database; the step from schema 1 to 2; ids of records. Times are stepped, nothing waits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 #include "store/artifacts.h"
 #include "store/configs.h"
 #include "store/identity.h"
-#include "store/jobs.h"
 #include "store/migrations.h"
 #include "store/store.h"
 #include <pthread.h>
@@ -223,229 +222,6 @@ static void test_the_largest_artifact(void **state)
 	OK(tg_artifacts_get(db, ID("MA"), see_len, &got, &found, &err));
 	assert_int_equal(got, n);
 	free(text);
-}
-
-/* ---- jobs ---- */
-
-static bool see_job(void *ctx, const struct tg_job_row *j)
-{
-	(void)ctx;
-	size_t n = strlen(seen);
-	snprintf(seen + n, sizeof seen - n, "%s:%s:%u:%u:%s ", j->id + 24, tg_job_status_names[j->status], j->attempts, j->progress, j->error ? j->error : j->result ? j->result : j->message);
-	return true;
-}
-
-static void add_job(const char *id, const char *kind, int64_t now)
-{
-	struct tg_job_row j = { .id = id, .kind = kind, .message = "", .spec = "{}", .artifact_id = ID("AA"), .principal = "key_x", .key_prefix = "sk_ml_tra", .created_us = now, .updated_us = now };
-	bool full;
-	OK(tg_job_rows_insert(db, &j, &full, &err));
-	assert_false(full);
-}
-
-static const char *job(const char *id)
-{
-	bool found;
-	seen[0] = 0;
-	OK(tg_job_rows_get(db, id, see_job, NULL, &found, &err));
-	return found ? seen : NULL;
-}
-
-static const char *claim(const char *kind, const char *owner, int64_t now)
-{
-	bool found;
-	seen[0] = 0;
-	OK(tg_job_rows_claim(db, kind, owner, now, see_job, NULL, &found, &err));
-	return found ? seen : NULL;
-}
-
-static bool beat(const char *id, const char *owner, int64_t now, unsigned progress, const char *message)
-{
-	bool ours;
-	OK(tg_job_rows_beat(db, id, owner, now, progress, message, &ours, &err));
-	return ours;
-}
-
-static bool finish(const char *id, const char *owner, enum tg_job_status status, const char *text, int64_t now)
-{
-	bool ours;
-	OK(tg_job_rows_finish(db, id, owner, status, text, now, &ours, &err));
-	return ours;
-}
-
-static bool put_back(const char *id, const char *owner, int64_t now)
-{
-	bool ours;
-	OK(tg_job_rows_put_back(db, id, owner, now, &ours, &err));
-	return ours;
-}
-
-static bool making(const char *artifact)
-{
-	bool making;
-	OK(tg_job_rows_making(db, artifact, &making, &err));
-	return making;
-}
-
-static bool any(const char *kind, const char *owner)
-{
-	bool any;
-	OK(tg_job_rows_any(db, kind, owner, &any, &err));
-	return any;
-}
-
-static uint64_t reap(const char *owned_by, int64_t now)
-{
-	uint64_t n;
-	seen[0] = 0;
-	OK(tg_job_rows_reap(db, owned_by, now, see_job, NULL, &n, &err));
-	return n;
-}
-
-static void test_a_job_from_start_to_end(void **state)
-{
-	(void)state;
-	uint64_t n;
-	int64_t oldest;
-	bool found;
-	add_job(ID("J2"), "train", 20);
-	add_job(ID("J1"), "train", 30);
-	add_job(ID("J3"), "predict", 10);
-	OK(tg_job_rows_waiting(db, "train", &n, &oldest, &err));
-	assert_int_equal(n, 2);
-	assert_int_equal(oldest, 20);
-	assert_null(claim("credit_train", "a", 100));
-	assert_false(any("credit_train", "a"));
-	assert_true(making(ID("AA")));
-	assert_false(making(ID("AB")));
-	assert_true(any("train", "a"));
-	assert_string_equal(claim("train", "a", 100), "J2:running:1:0: "); /* the oldest of its kind */
-	assert_true(beat(ID("J2"), "a", 200, 30, "fitting"));
-	assert_string_equal(job(ID("J2")), "J2:running:1:30:fitting ");
-	assert_false(beat(ID("J2"), "b", 200, 99, "mine"));
-	assert_false(beat(ID("J1"), "a", 200, 99, "not begun"));
-	assert_false(finish(ID("J2"), "b", TG_JOB_FAILED, "mine", 300));
-	assert_string_equal(job(ID("J2")), "J2:running:1:30:fitting ");
-	assert_true(finish(ID("J2"), "a", TG_JOB_COMPLETED, "Training completed successfully", 300));
-	assert_string_equal(job(ID("J2")), "J2:completed:1:100:Training completed successfully ");
-	assert_false(finish(ID("J2"), "a", TG_JOB_FAILED, "again", 400)); /* an end is an end */
-	assert_false(beat(ID("J2"), "a", 400, 1, "again"));
-	assert_string_equal(claim("train", "a", 500), "J1:running:1:0: ");
-	assert_null(claim("train", "a", 500));
-	assert_false(any("train", "a"));
-	assert_true(finish(ID("J1"), "a", TG_JOB_FAILED, "The target has one value only.", 600));
-	assert_string_equal(job(ID("J1")), "J1:failed:1:0:The target has one value only. ");
-	seen[0] = 0;
-	OK(tg_job_rows_list(db, TG_JOB_STATUS_COUNT, 1, 1, see_job, NULL, &err));
-	assert_string_equal(seen, "J2:completed:1:100:Training completed successfully ");
-	seen[0] = 0;
-	OK(tg_job_rows_list(db, TG_JOB_PENDING, 0, 10, see_job, NULL, &err));
-	assert_string_equal(seen, "J3:pending:0:0: ");
-	OK(tg_job_rows_count(db, TG_JOB_STATUS_COUNT, &n, &err));
-	assert_int_equal(n, 3);
-	OK(tg_job_rows_count(db, TG_JOB_FAILED, &n, &err));
-	assert_int_equal(n, 1);
-	OK(tg_job_rows_waiting(db, "train", &n, &oldest, &err));
-	assert_int_equal(n, 0);
-	assert_int_equal(oldest, 0);
-	OK(tg_job_rows_delete(db, ID("J3"), &found, &err));
-	assert_true(found);
-	assert_false(making(ID("AA"))); /* the others have ended */
-	OK(tg_job_rows_delete(db, ID("J3"), &found, &err));
-	assert_false(found);
-}
-
-static void test_leases(void **state)
-{
-	(void)state;
-	int64_t t = 1000000000;
-	add_job(ID("J1"), "train", t);
-	assert_non_null(claim("train", "a", t));
-	assert_int_equal(reap(NULL, t + TG_JOB_LEASE_US - 1), 0);
-	assert_true(beat(ID("J1"), "a", t += TG_JOB_BEAT_US, 10, ""));
-	assert_int_equal(reap(NULL, t + TG_JOB_LEASE_US - 1), 0);
-	assert_int_equal(reap(NULL, t += TG_JOB_LEASE_US), 1);
-	assert_string_equal(job(ID("J1")), "J1:pending:1:0: ");
-	/* The first owner lives after all, but the row is not his any more. */
-	assert_false(beat(ID("J1"), "a", t, 90, ""));
-	assert_non_null(claim("train", "b", t));
-	assert_false(beat(ID("J1"), "a", t, 90, ""));
-	assert_false(finish(ID("J1"), "a", TG_JOB_COMPLETED, "late", t));
-	assert_true(beat(ID("J1"), "b", t, 20, ""));
-	/* A start that knows its predecessor gone does not wait for its lease; others' rows stay. */
-	add_job(ID("J2"), "predict", t);
-	assert_non_null(claim("predict", "c", t));
-	assert_int_equal(reap("b", t), 1);
-	assert_string_equal(job(ID("J1")), "J1:pending:2:0: ");
-	assert_string_equal(job(ID("J2")), "J2:running:1:0: ");
-	assert_non_null(claim("train", "b", t));
-	assert_int_equal(reap("b", t), 1);
-	assert_string_equal(seen, "J1:running:3:0: "); /* what failed, as it was */
-	assert_string_equal(job(ID("J1")), "J1:failed:3:0:The job's worker ended 3 times. ");
-	assert_null(claim("train", "b", t));
-	/* A try that failed counts; a gate that ends in peace gives its row back as if it had not begun it. */
-	assert_true(finish(ID("J2"), "c", TG_JOB_PENDING, NULL, t));
-	assert_string_equal(job(ID("J2")), "J2:pending:1:0: ");
-	assert_non_null(claim("predict", "c", t));
-	assert_true(beat(ID("J2"), "c", t, 70, "predicting"));
-	assert_false(put_back(ID("J2"), "b", t));
-	assert_string_equal(job(ID("J2")), "J2:running:2:70:predicting ");
-	assert_true(put_back(ID("J2"), "c", t));
-	assert_string_equal(job(ID("J2")), "J2:pending:1:0: ");
-	assert_false(put_back(ID("J2"), "c", t));
-	/* Canceled meanwhile. */
-	bool found;
-	assert_non_null(claim("predict", "c", t));
-	OK(tg_job_rows_delete(db, ID("J2"), &found, &err));
-	assert_false(beat(ID("J2"), "c", t, 50, ""));
-	assert_false(finish(ID("J2"), "c", TG_JOB_COMPLETED, "x", t));
-	assert_null(job(ID("J2")));
-}
-
-static void test_two_connections_claim(void **state)
-{
-	(void)state;
-	enum tg_db_result why;
-	struct tg_db *first = db, *second = tg_db_open(url, false, NULL, &why, &err);
-	assert_non_null(second);
-	char id[TG_ULID_LEN + 1];
-	for (int i = 0; i < 20; i++) {
-		snprintf(id, sizeof id, "01K7CXYHJ7BR4E87VVTG8FN%03d", i);
-		add_job(id, "train", 100 + i);
-	}
-	for (int i = 0; i < 20; i++) {
-		char want[40];
-		db = i % 2 ? second : first;
-		OK(tg_db_begin(db, &err));
-		snprintf(want, sizeof want, "%02d:running:1:0: ", i);
-		assert_string_equal(claim("train", i % 2 ? "b" : "a", 1000), want);
-		OK(tg_db_commit(db, &err));
-	}
-	assert_null(claim("train", "a", 1000));
-	assert_int_equal(reap("a", 1000), 10);
-	db = first;
-	tg_db_close(second);
-}
-
-static void test_the_queue_is_bounded(void **state)
-{
-	(void)state;
-	struct tg_job_row j = { .id = ID("J1"), .kind = "train", .spec = "{}", .created_us = 1, .updated_us = 1 };
-	sqlite3 *h;
-	bool full;
-	assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(h,
-				      "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO jobs (id, kind, status, progress, message, spec, principal, key_prefix, attempts, "
-				      "created_at, updated_at) SELECT 'x' || i, 'train', 'pending', 0, '', '{}', '', '', 0, i, i FROM n",
-				      NULL, NULL, NULL),
-			 SQLITE_OK);
-	OK(tg_job_rows_insert(db, &j, &full, &err));
-	assert_true(full);
-	assert_null(job(ID("J1")));
-	assert_int_equal(sqlite3_exec(h, "UPDATE jobs SET status = 'completed' WHERE id = 'x7'", NULL, NULL, NULL), SQLITE_OK);
-	OK(tg_job_rows_insert(db, &j, &full, &err));
-	assert_false(full);
-	sqlite3_close(h);
 }
 
 /* ---- the store ---- */
@@ -670,8 +446,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, open_db, close_db)
 #define S(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
 	const struct CMUnitTest tests[] = {
-		T(test_configs), T(test_artifacts), T(test_a_tree_has_a_height), T(test_the_largest_artifact), T(test_a_job_from_start_to_end), T(test_leases), T(test_two_connections_claim),
-		T(test_the_queue_is_bounded), S(test_records_reload_nothing), S(test_notes), S(test_from_schema_1), cmocka_unit_test(test_ids_go_up), cmocka_unit_test(test_ids_are_read),
+		T(test_configs), T(test_artifacts), T(test_a_tree_has_a_height), T(test_the_largest_artifact), S(test_records_reload_nothing), S(test_notes), S(test_from_schema_1),
+		cmocka_unit_test(test_ids_go_up), cmocka_unit_test(test_ids_are_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
