@@ -128,7 +128,7 @@ static const struct tg_credit_field *row_named(const struct tg_credit_table *t, 
 static bool unknown(const struct tg_credit_table *t, const char *name, struct tg_fields_fault *f)
 {
 	size_t at = (size_t)snprintf(f->why, sizeof f->why, "is not known here; known are");
-	snprintf(f->field, sizeof f->field, "%s", name);
+	snprintf(f->field, sizeof f->field, "%s", *name ? name : "\"\"");
 	for (unsigned i = 0; i < t->n && at < sizeof f->why; i++)
 		at += (size_t)snprintf(f->why + at, sizeof f->why - at, "%s %s", i ? "," : "", t->rows[i].name);
 	return false;
@@ -229,6 +229,30 @@ json_t *tg_credit_query(const struct tg_credit_table *t, struct tg_slice query, 
 			ok = bad(fault, name, "must be UTF-8");
 	}
 	free(value);
+	if (ok)
+		return out;
+	json_decref(out);
+	return NULL;
+}
+
+json_t *tg_credit_form(const struct tg_credit_table *t, struct tg_slice query, const json_t *fields, struct tg_fields_fault *fault)
+{
+	json_t *v, *out = tg_credit_query(t, query, fault);
+	const char *name;
+	bool ok = out != NULL;
+	json_object_foreach((json_t *)(uintptr_t)fields, name, v) {
+		const struct tg_credit_field *r = row_named(t, name);
+		if (!ok)
+			break;
+		if (!r)
+			ok = unknown(t, name, fault);
+		else if (!json_is_string(v))
+			ok = bad(fault, name, "must be a string");
+		else if (json_object_get(out, name))
+			ok = bad(fault, name, "is given in the query string and in the form");
+		else if (json_object_set_new(out, name, value_of(r, json_string_value(v))) != 0)
+			ok = bad(fault, "", "out of memory");
+	}
 	if (ok)
 		return out;
 	json_decref(out);

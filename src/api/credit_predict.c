@@ -208,5 +208,5 @@ static enum tg_step taken(struct tg_exchange *x, const struct tg_upload_conf *co
 
 enum tg_step tg_api_credit_predict(struct tg_exchange *x)
 {
-	return tg_ml_start(x, "credit-predict", false, taken);
+	return tg_ml_start(x, "credit-predict", TG_UPLOAD_JSON, taken);
 }

@@ -127,6 +127,16 @@ json_t *tg_credit_schema(const char *handler)
 	return schema;
 }
 
+#define LISTED "; separated by commas, or a JSON array"
+
+/* As text has it: beside a file, in a query string or a form. NULL: it would be instead of the file. */
+static json_t *schema_beside(const struct tg_credit_field *r)
+{
+	if (r->kind == TG_CREDIT_FILE)
+		return NULL;
+	return r->kind == TG_CREDIT_NAMES ? json_pack("{s:s}", "type", "string") : schema_of(r);
+}
+
 json_t *tg_credit_parameters(const char *handler)
 {
 	const struct tg_credit_table *t = table_of(handler);
@@ -136,10 +146,29 @@ json_t *tg_credit_parameters(const char *handler)
 	for (unsigned i = 0; i < t->n; i++) {
 		char doc[256];
 		const struct tg_credit_field *r = &t->rows[i];
-		if (r->kind == TG_CREDIT_FILE)
-			continue; /* it would be instead of the CSV */
-		snprintf(doc, sizeof doc, "With CSV: %s%s", r->doc, r->kind == TG_CREDIT_NAMES ? "; separated by commas, or a JSON array" : "");
-		json_object_set_new(all, r->name, json_pack("{s:o, s:s}", "schema", r->kind == TG_CREDIT_NAMES ? json_pack("{s:s}", "type", "string") : schema_of(r), "description", doc));
+		json_t *schema = schema_beside(r);
+		snprintf(doc, sizeof doc, "With CSV and forms: %s%s", r->doc, r->kind == TG_CREDIT_NAMES ? LISTED : "");
+		if (schema)
+			json_object_set_new(all, r->name, json_pack("{s:o, s:s}", "schema", schema, "description", doc));
 	}
 	return all;
+}
+
+json_t *tg_credit_form_schema(const char *handler)
+{
+	const struct tg_credit_table *t = table_of(handler);
+	if (t != &tg_credit_train_table)
+		return NULL;
+	json_t *properties = json_pack("{s:{s:s, s:s, s:s}}", "file", "type", "string", "contentMediaType", "text/csv", "description", "The table: CSV with a header row");
+	for (unsigned i = 0; i < t->n; i++) {
+		char doc[256];
+		const struct tg_credit_field *r = &t->rows[i];
+		json_t *schema = schema_beside(r);
+		snprintf(doc, sizeof doc, "%s%s", r->doc, r->kind == TG_CREDIT_NAMES ? LISTED : "");
+		if (schema) {
+			json_object_set_new(schema, "description", json_string(doc));
+			json_object_set_new(properties, r->name, schema);
+		}
+	}
+	return json_pack("{s:s, s:b, s:[s], s:o}", "type", "object", "additionalProperties", 0, "required", "file", "properties", properties);
 }

@@ -22,9 +22,10 @@
 
 struct training {
 	struct tg_credit_task t; /* first: callbacks cast */
-	bool csv, async;         /* async: answered before its end, if that is not there in time */
+	enum tg_upload_type type;
+	bool async;              /* answered before its end, if that is not there in time */
 	unsigned wait_s;
-	char *query;             /* owned; of CSV: the options */
+	char *query;             /* owned; of CSV and forms: the options in the query string */
 	char artifact[TG_ULID_LEN + 1];
 	json_t *config, *spec;   /* owned */
 };
@@ -45,11 +46,20 @@ static bool faulty_or_memory(struct training *p)
 	return tg_credit_ends(&p->t, p->t.fault.field[0] ? TG_CREDIT_FAULT : TG_CREDIT_MEMORY);
 }
 
+/* New reference, or NULL. */
+static json_t *options_of(struct training *p)
+{
+	json_t *members = json_object_get(p->t.tree, "members");
+	if (p->type == TG_UPLOAD_JSON)
+		return json_incref(members);
+	return tg_credit_form(&tg_credit_train_table, tg_slice_cstr(p->query), members, &p->t.fault);
+}
+
 static bool read_options(struct training *p)
 {
 	if (!tg_credit_tree(&p->t))
 		return false;
-	json_t *members = p->csv ? tg_credit_query(&tg_credit_train_table, tg_slice_cstr(p->query), &p->t.fault) : json_incref(json_object_get(p->t.tree, "members"));
+	json_t *members = options_of(p);
 	p->config = members ? tg_credit_read(&tg_credit_train_table, members, &p->t.fault) : NULL;
 	json_decref(members);
 	return p->config || faulty_or_memory(p);
@@ -83,8 +93,10 @@ static bool find_data(struct training *p)
 {
 	json_t *dataset = json_object_get(p->config, "dataset");
 	bool data = json_is_object(json_object_get(p->t.tree, "frame")), named = json_is_string(dataset);
+	static const char *const both[] = { [TG_UPLOAD_JSON] = "cannot be given together with data", [TG_UPLOAD_CSV] = "cannot be given together with a body of CSV",
+					    [TG_UPLOAD_FORM] = "cannot be given together with a file" };
 	if (data && named)
-		return tg_credit_faulty(&p->t, "dataset", p->csv ? "cannot be given together with a body of CSV" : "cannot be given together with data");
+		return tg_credit_faulty(&p->t, "dataset", both[p->type]);
 	if (!data && !named)
 		return tg_credit_faulty(&p->t, "data", "is required, or dataset");
 	return data || (read_dataset(p, dataset) && (json_is_object(json_object_get(p->t.tree, "frame")) || tg_credit_ends(&p->t, TG_CREDIT_BROKEN)));
@@ -318,31 +330,44 @@ static enum tg_step taken(struct tg_exchange *x, const struct tg_upload_conf *co
 	struct training *p = (struct training *)tg_credit_new(x, conf, sizeof *p, &answered);
 	if (!p)
 		return answered;
-	p->csv = conf->csv;
+	p->type = conf->type;
 	read_prefer(p, x->head);
 	tg_ulid_monotonic(tg_wall_us(), p->artifact);
 	p->t.aside.run = run;
 	p->t.aside.answer = answer;
 	p->t.aside.free = drop;
-	if (p->csv && !(p->query = tg_slice_dup(x->head->query))) {
+	if (p->type != TG_UPLOAD_JSON && !(p->query = tg_slice_dup(x->head->query))) {
 		drop(&p->t.aside);
 		return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	}
 	return tg_aside_start(x, x->gl->gate->train_asides, &p->t.aside);
 }
 
+/* Before a body of any size is taken in. */
+static enum tg_step check_query(struct tg_exchange *x)
+{
+	struct tg_fields_fault fault;
+	json_t *members = tg_credit_query(&tg_credit_train_table, x->head->query, &fault), *config = members ? tg_credit_read(&tg_credit_train_table, members, &fault) : NULL;
+	bool ok = config != NULL;
+	json_decref(members);
+	json_decref(config);
+	if (ok)
+		return TG_NEXT;
+	return fault.field[0] ? tg_field_fault(x, fault.field, fault.why) : tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
+}
+
 enum tg_step tg_api_credit_train(struct tg_exchange *x)
 {
-	bool csv = tg_receive_is_type(x->head, TG_S("text/csv"));
-	if (csv) { /* before a body of any size is taken in */
-		struct tg_fields_fault fault;
-		json_t *members = tg_credit_query(&tg_credit_train_table, x->head->query, &fault), *config = members ? tg_credit_read(&tg_credit_train_table, members, &fault) : NULL;
-		bool ok = config != NULL;
-		json_decref(members);
-		json_decref(config);
-		if (!ok)
-			return fault.field[0] ? tg_field_fault(x, fault.field, fault.why)
-					      : tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
-	}
-	return tg_ml_start(x, csv ? "csv" : "credit-train", csv, taken);
+	static const struct {
+		const char *name, *kind;
+		enum tg_upload_type type;
+	} types[] = { { "application/json", "credit-train", TG_UPLOAD_JSON }, { "text/csv", "csv", TG_UPLOAD_CSV }, { "multipart/form-data", "form", TG_UPLOAD_FORM } };
+	enum { TYPES = sizeof types / sizeof types[0] };
+	unsigned i = 0;
+	while (i < TYPES && !tg_receive_is_type(x->head, tg_slice_cstr(types[i].name)))
+		i++;
+	if (i == TYPES)
+		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json, text/csv or multipart/form-data.", NULL, NULL);
+	enum tg_step r = types[i].type == TG_UPLOAD_JSON ? TG_NEXT : check_query(x);
+	return r == TG_NEXT ? tg_ml_start(x, types[i].kind, types[i].type, taken) : r;
 }

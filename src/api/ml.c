@@ -320,10 +320,10 @@ static enum tg_step taken(struct tg_exchange *x, const struct tg_upload_conf *co
 	return tg_job_start(x, &m->job);
 }
 
-enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, bool csv, tg_upload_done done)
+enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, enum tg_upload_type type, tg_upload_done done)
 {
 	struct tg_gate *g = x->gl->gate;
-	struct tg_upload_conf conf = { .kind = kind, .csv = csv };
+	struct tg_upload_conf conf = { .kind = kind, .type = type };
 	if (!g->store) {
 		struct tg_err none = { "there is none" };
 		return tg_stored_fault(x, TG_DB_AWAY, &none);
@@ -336,10 +336,10 @@ enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, bool csv, tg_u
 
 enum tg_step tg_api_ml_train(struct tg_exchange *x)
 {
-	return tg_ml_start(x, "train", false, taken);
+	return tg_ml_start(x, "train", TG_UPLOAD_JSON, taken);
 }
 
 enum tg_step tg_api_ml_predict(struct tg_exchange *x)
 {
-	return tg_ml_start(x, "predict", false, taken);
+	return tg_ml_start(x, "predict", TG_UPLOAD_JSON, taken);
 }

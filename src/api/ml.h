@@ -2,7 +2,7 @@
 /* How every training and prediction begins: with its body on the way to the engine. */
 #include "gate/upload.h"
 
-/* From a handler: what it returns. kind: of docs/engine.md's intake; csv: the body is text/csv. Answers where there is no database or no engine. */
-enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, bool csv, tg_upload_done done);
+/* From a handler: what it returns. kind: of docs/engine.md's intake. Answers where there is no database or no engine. */
+enum tg_step tg_ml_start(struct tg_exchange *x, const char *kind, enum tg_upload_type type, tg_upload_done done);
 /* 429: as many jobs of this key wait or run as may ([ml] key_jobs). */
 enum tg_step tg_key_jobs_full(struct tg_exchange *x, unsigned most);

@@ -295,8 +295,10 @@ static json_t *request_of(const struct row *o)
 		json_object_set(media, "example", example);
 	json_t *request = json_pack("{s:b, s:{s:o}}", "required", needed, "content", type ? type : "application/json", media), *text;
 	const char *other;
-	json_object_foreach(json_object_get(o->words, "or_as"), other, text) /* {type: example} of bodies that are no JSON */
-		json_object_set_new(json_object_get(request, "content"), other, json_pack("{s:{s:s}, s:O}", "schema", "type", "string", "example", text));
+	json_object_foreach(json_object_get(o->words, "or_as"), other, text) { /* {type: example} of bodies that are no JSON; an object is a form's */
+		json_t *form = json_is_object(text) ? tg_credit_form_schema(o->r->handler) : NULL;
+		json_object_set_new(json_object_get(request, "content"), other, json_pack("{s:o, s:O}", "schema", form ? form : type_of("string", false), "example", text));
+	}
 	return request;
 }
 

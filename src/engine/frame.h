@@ -73,6 +73,7 @@ enum tg_intake_kind {
 	TG_INTAKE_CREDIT_TRAIN,   /* 004 /train: frame `data`, optional */
 	TG_INTAKE_CREDIT_PREDICT, /* 004 /predict: frame `data`, or `applications`: an array of objects validated by tables/application.def, which becomes a frame; one of the two */
 	TG_INTAKE_CSV,            /* a CSV file (RFC 4180, a header row) */
+	TG_INTAKE_FORM,           /* multipart/form-data with such a file (engine/form.h); its text fields are the members, as strings */
 };
 struct tg_intake_fault {
 	char field[160]; /* "data.data[3][1]", "applications[0].person_age", "row 4, column rainfall" for CSV; "" : the body as a whole */
@@ -81,7 +82,9 @@ struct tg_intake_fault {
 	bool memory;     /* none was left: not the sender's fault, a 500 */
 };
 struct tg_frame_reader; /* opaque */
-struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory */
+struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory. Not for TG_INTAKE_FORM */
+/* The same for a form, whose parts that boundary (base/boundary.h) separates: one that tg_boundary_ok takes. */
+struct tg_frame_reader *tg_frame_reader_form(struct tg_slice boundary, uint64_t max_bytes);
 void tg_frame_reader_free(struct tg_frame_reader *r);
 /* False: it cannot become one any more; f says why. */
 bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f);

@@ -1,32 +1,52 @@
 /* The reader of frame.h: counts the bytes, hands them to the machine of their kind, keeps the first fault, and signs what came of them. */
 #include "engine/csv.h"
 #include "engine/fault.h"
+#include "engine/form.h"
 #include "engine/rows.h"
 
 #define BYTES_MAX ((uint64_t)1 << 40) /* so that no sum of sizes overflows */
 
 struct tg_frame_reader {
 	uint64_t bytes, max_bytes;
-	struct tg_rows *rows; /* one of the two */
+	struct tg_rows *rows; /* one of the three */
 	struct tg_csv *csv;
+	struct tg_form *form;
 	bool ended;
 	struct tg_intake_fault fault; /* why[0]: it has one */
 };
 
-struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes)
+static struct tg_frame_reader *new_reader(uint64_t max_bytes)
 {
 	struct tg_frame_reader *r = calloc(1, sizeof *r);
-	if (!r)
-		return NULL;
-	r->max_bytes = max_bytes = max_bytes < BYTES_MAX ? max_bytes : BYTES_MAX;
-	if (kind == TG_INTAKE_CSV)
-		r->csv = tg_csv_new(max_bytes);
-	else
-		r->rows = tg_rows_new(kind, max_bytes);
-	if (r->csv || r->rows)
+	if (r)
+		r->max_bytes = max_bytes < BYTES_MAX ? max_bytes : BYTES_MAX;
+	return r;
+}
+
+static struct tg_frame_reader *with_machine(struct tg_frame_reader *r)
+{
+	if (r && (r->csv || r->rows || r->form))
 		return r;
 	free(r);
 	return NULL;
+}
+
+struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes)
+{
+	struct tg_frame_reader *r = new_reader(max_bytes);
+	if (r && kind == TG_INTAKE_CSV)
+		r->csv = tg_csv_new(r->max_bytes);
+	else if (r)
+		r->rows = tg_rows_new(kind, r->max_bytes);
+	return with_machine(r);
+}
+
+struct tg_frame_reader *tg_frame_reader_form(struct tg_slice boundary, uint64_t max_bytes)
+{
+	struct tg_frame_reader *r = new_reader(max_bytes);
+	if (r)
+		r->form = tg_form_new(boundary, r->max_bytes);
+	return with_machine(r);
 }
 
 void tg_frame_reader_free(struct tg_frame_reader *r)
@@ -35,7 +55,18 @@ void tg_frame_reader_free(struct tg_frame_reader *r)
 		return;
 	tg_rows_free(r->rows);
 	tg_csv_free(r->csv);
+	tg_form_free(r->form);
 	free(r);
+}
+
+static bool feed(struct tg_frame_reader *r, const char *p, size_t n)
+{
+	return r->csv ? tg_csv_feed(r->csv, p, n, &r->fault) : r->form ? tg_form_feed(r->form, p, n, &r->fault) : tg_rows_feed(r->rows, p, n, &r->fault);
+}
+
+static bool at_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members)
+{
+	return r->csv ? tg_csv_end(r->csv, frame, &r->fault) : r->form ? tg_form_end(r->form, frame, members, &r->fault) : tg_rows_end(r->rows, frame, members, &r->fault);
 }
 
 bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f)
@@ -43,7 +74,7 @@ bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, st
 	/* What is within the bound is looked at first: which fault it is must not depend on the pieces. */
 	size_t within = n < r->max_bytes - r->bytes ? n : (size_t)(r->max_bytes - r->bytes);
 	if (!r->fault.why[0]) {
-		bool ok = !within || (r->csv ? tg_csv_feed(r->csv, p, within, &r->fault) : tg_rows_feed(r->rows, p, within, &r->fault));
+		bool ok = !within || feed(r, p, within);
 		r->bytes += within;
 		if (ok && within < n) {
 			tg_fault(&r->fault, "", "is longer than %llu bytes", (unsigned long long)r->max_bytes);
@@ -62,7 +93,7 @@ bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, str
 	if (!r->fault.why[0] && r->ended)
 		tg_fault(&r->fault, "", "was ended before");
 	r->ended = true;
-	if (!r->fault.why[0] && (r->csv ? tg_csv_end(r->csv, frame, &r->fault) : tg_rows_end(r->rows, frame, members, &r->fault)) && *frame && !tg_frame_hash(*frame, hash)) {
+	if (!r->fault.why[0] && at_end(r, frame, members) && *frame && !tg_frame_hash(*frame, hash)) {
 		tg_frame_free(*frame);
 		*frame = NULL;
 		tg_fault_memory(&r->fault);

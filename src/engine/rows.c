@@ -118,6 +118,7 @@ static enum tg_rows_what what_is(const struct tg_rows *r, struct tg_slice name)
 	case TG_INTAKE_CREDIT_PREDICT:
 		return data ? TABLE : tg_slice_eq(name, TG_S("applications")) ? APPLICATIONS : KEEP;
 	case TG_INTAKE_CSV:
+	case TG_INTAKE_FORM:
 		break;
 	}
 	return KEEP;

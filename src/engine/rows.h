@@ -1,5 +1,5 @@
 #pragma once
-/* The JSON bodies of frame.h, one machine for all of them. Not for TG_INTAKE_CSV (csv.h). max_bytes: the caller counts; here it bounds what is kept. */
+/* The JSON bodies of frame.h, one machine for all of them. Not for TG_INTAKE_CSV (csv.h) and TG_INTAKE_FORM (form.h). max_bytes: the caller counts; here it bounds what is kept. */
 #include "engine/frame.h"
 
 struct tg_rows;

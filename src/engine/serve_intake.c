@@ -5,6 +5,7 @@
  * Memory: the columns of a body are in memory until they are written. All bodies together are bounded (intake_most), and who comes when that is used up is sent away rather than kept
  * waiting for others, which may be slow. The spool is bounded by room.c in the same way: how large a table is shows when its body has ended, so it is then that room is taken; a spool that is full already takes no body.
  */
+#include "base/boundary.h"
 #include "engine/folder.h"
 #include "engine/frame.h"
 #include "engine/service.h"
@@ -162,16 +163,17 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 	tg_frame_free(f);
 }
 
-static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, enum tg_intake_kind kind, uint64_t most)
+static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_frame_reader *reader, uint64_t most)
 {
 	const char *why = tg_room_take(&s->room, 1); /* a spool that is full takes no body to find that out */
 	*in = (struct intake){ .service = s, .most = most };
 	if (why) {
+		tg_frame_reader_free(reader);
 		tg_service_error(h, 507, why);
 		return false;
 	}
 	tg_room_done(&s->room, 1, false);
-	in->reader = tg_frame_reader_new(kind, most);
+	in->reader = reader;
 	if (!in->reader)
 		tg_service_error(h, 503, "out of memory");
 	return in->reader != NULL;
@@ -195,14 +197,38 @@ static bool max_bytes(const struct tg_http *h, uint64_t *most)
 	return *most > 0;
 }
 
+static int digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In hexadecimal, for it may hold what means something in a target. */
+static bool boundary_of(const struct tg_http *h, char room[TG_BOUNDARY_MAX], struct tg_slice *out)
+{
+	struct tg_slice q = tg_http_query(h, "boundary");
+	size_t n = q.n / 2;
+	if (q.n % 2 || n > TG_BOUNDARY_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int high = digit(q.p[2 * i]), low = digit(q.p[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		room[i] = (char)(high << 4 | low);
+	}
+	*out = (struct tg_slice){ room, n };
+	return tg_boundary_ok(*out);
+}
+
 void tg_serve_intake(struct tg_service *s, struct tg_http *h, struct tg_slice kind, struct tg_slice id)
 {
 	static const char *const kinds[] = { [TG_INTAKE_TRAIN] = "train", [TG_INTAKE_PREDICT] = "predict", [TG_INTAKE_CREDIT_TRAIN] = "credit-train",
-					     [TG_INTAKE_CREDIT_PREDICT] = "credit-predict", [TG_INTAKE_CSV] = "csv" };
+					     [TG_INTAKE_CREDIT_PREDICT] = "credit-predict", [TG_INTAKE_CSV] = "csv", [TG_INTAKE_FORM] = "form" };
 	enum { KINDS = sizeof kinds / sizeof kinds[0] };
 	unsigned k = 0;
 	uint64_t most;
 	struct intake in;
+	char room[TG_BOUNDARY_MAX];
+	struct tg_slice boundary;
 	while (k < KINDS && !tg_slice_eq(kind, tg_slice_cstr(kinds[k])))
 		k++;
 	if (k == KINDS || !tg_id_ok(id)) {
@@ -213,7 +239,11 @@ void tg_serve_intake(struct tg_service *s, struct tg_http *h, struct tg_slice ki
 		tg_service_error(h, 400, "max_bytes: must be a number of at least 1");
 		return;
 	}
-	if (!begin(s, h, &in, (enum tg_intake_kind)k, most))
+	if (k == TG_INTAKE_FORM && !boundary_of(h, room, &boundary)) {
+		tg_service_error(h, 400, "boundary: must be one of RFC 2046, in hexadecimal");
+		return;
+	}
+	if (!begin(s, h, &in, k == TG_INTAKE_FORM ? tg_frame_reader_form(boundary, most) : tg_frame_reader_new((enum tg_intake_kind)k, most), most))
 		return;
 	if (tg_http_length(h) > most)
 		in.trouble = TOO_LARGE;
@@ -260,7 +290,7 @@ void tg_serve_dataset(struct tg_service *s, struct tg_http *h, struct tg_slice i
 		int fd = s->datasets >= 0 ? tg_open_beneath(s->datasets, name, NULL) : -1, e = 0;
 		if (fd < 0) {
 			say(h, 404, "dataset", s->datasets < 0 ? "there is no folder of data sets, or it was not there when the engine started" : "there is no such file among the data sets");
-		} else if (begin(s, h, &in, TG_INTAKE_CSV, TG_DATASET_MAX)) {
+		} else if (begin(s, h, &in, tg_frame_reader_new(TG_INTAKE_CSV, TG_DATASET_MAX), TG_DATASET_MAX)) {
 			if (read_file(fd, &in, &e))
 				finish(s, h, &in, id);
 			else if (e)

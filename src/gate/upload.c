@@ -6,6 +6,7 @@
  * whoever leaves in the middle leaves nothing behind that another request could meet. What hangs on the exchange (x->parked) is this upload until `done` is called.
  */
 #include "gate/upload.h"
+#include "base/boundary.h"
 #include "gate/revoked.h"
 #include "http/h1_reader.h"
 #include "pool/engine.h"
@@ -16,6 +17,8 @@
 #define LOOK_MS 50       /* how often an engine that is on its way is looked at */
 #define CONNECT_MS 2000
 
+static const char *const types[] = { [TG_UPLOAD_JSON] = "application/json", [TG_UPLOAD_CSV] = "text/csv", [TG_UPLOAD_FORM] = "multipart/form-data" };
+
 struct tg_upload {
 	struct tg_parking parking; /* first: left() casts */
 	struct tg_exchange *x;
@@ -23,6 +26,7 @@ struct tg_upload {
 	tg_upload_done done;
 	struct tg_h1_reader reader;
 	uint64_t ready_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
+	char boundary[2 * TG_BOUNDARY_MAX + 1]; /* of a form, in hexadecimal; a copy, for the head moves while the engine is awaited */
 	bool chunked, expects;
 	bool deaf;                 /* the engine takes nothing any more: it has answered, or ended */
 };
@@ -86,8 +90,10 @@ static bool send_head(struct tg_upload *u)
 	struct tg_buf *b = &x->gl->loop->obuf;
 	b->len = 0;
 	b->failed = false;
-	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu HTTP/1.1\r\nHost: engine\r\nContent-Type: %s\r\n", u->conf.kind, u->conf.id,
-		   (unsigned long long)x->snap->config->ml_max_body_bytes, u->conf.csv ? "text/csv" : "application/json");
+	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu", u->conf.kind, u->conf.id, (unsigned long long)x->snap->config->ml_max_body_bytes);
+	if (u->boundary[0])
+		tg_buf_fmt(b, "&boundary=%s", u->boundary);
+	tg_buf_fmt(b, " HTTP/1.1\r\nHost: engine\r\nContent-Type: %s\r\n", types[u->conf.type]);
 	if (u->chunked)
 		tg_buf_lit(b, "Transfer-Encoding: chunked\r\n");
 	else
@@ -366,24 +372,39 @@ static void look_again(struct tg_timer *t)
 	go_on(x, reach((struct tg_upload *)x->parked));
 }
 
-static enum tg_step check_head(struct tg_exchange *x, const struct tg_upload_conf *conf)
+static enum tg_step check_type(struct tg_exchange *x, enum tg_upload_type type, struct tg_slice *boundary)
+{
+	const char *why;
+	char text[256];
+	snprintf(text, sizeof text, "Content-Type must be %s.", types[type]);
+	if (!tg_receive_is_type(x->head, tg_slice_cstr(types[type])))
+		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", text, NULL, NULL);
+	if (type != TG_UPLOAD_FORM || tg_boundary_of(tg_head_get(x->head, TG_H_CONTENT_TYPE), boundary, &why))
+		return TG_NEXT;
+	snprintf(text, sizeof text, "Validation error on Content-Type: %s", why);
+	return tg_answer_problem(x, TG_E_bad_field, "bad_body", text, "Content-Type", NULL);
+}
+
+static enum tg_step check_head(struct tg_exchange *x, const struct tg_upload_conf *conf, struct tg_slice *boundary)
 {
 	const struct tg_head *h = x->head;
 	struct tg_slice coding = tg_head_get(h, TG_H_CONTENT_ENCODING);
 	if (coding.n && !tg_slice_eq_nocase(coding, TG_S("identity")))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Bodies must be sent without Content-Encoding.", NULL, NULL);
-	if (!tg_receive_is_type(h, conf->csv ? TG_S("text/csv") : TG_S("application/json")))
-		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", conf->csv ? "Content-Type must be text/csv." : "Content-Type must be application/json.", NULL, NULL);
+	enum tg_step r = check_type(x, conf->type, boundary);
+	if (r != TG_NEXT)
+		return r;
 	if (!h->chunked && h->content_length > 0 && (uint64_t)h->content_length > x->snap->config->ml_max_body_bytes)
 		return too_large(x);
 	if (!x->body_left)
-		return tg_answer_problem(x, TG_E_bad_json, "bad_body", conf->csv ? "The body is missing." : "The body is missing: a JSON object is needed.", NULL, NULL);
+		return tg_answer_problem(x, TG_E_bad_json, "bad_body", conf->type == TG_UPLOAD_JSON ? "The body is missing: a JSON object is needed." : "The body is missing.", NULL, NULL);
 	return TG_NEXT;
 }
 
 enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done)
 {
-	enum tg_step r = check_head(x, conf);
+	struct tg_slice boundary = { 0 };
+	enum tg_step r = check_head(x, conf, &boundary);
 	if (r != TG_NEXT)
 		return r;
 	struct tg_upload *u = malloc(sizeof *u);
@@ -391,6 +412,8 @@ enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf 
 		return fail(x, TG_E_unavailable, "memory", "Out of memory; try again.");
 	const struct tg_head *h = x->head;
 	*u = (struct tg_upload){ .parking.left = left, .x = x, .conf = *conf, .done = done, .chunked = h->chunked, .length = h->chunked ? 0 : (uint64_t)h->content_length };
+	for (size_t i = 0; i < boundary.n; i++)
+		snprintf(u->boundary + 2 * i, 3, "%02x", (unsigned char)boundary.p[i]);
 	u->expects = h->expect_continue && h->minor == 1;
 	u->ready_by_ms = tg_loop_ms(x->gl->loop) + TG_UPLOAD_READY_MS;
 	tg_h1_reader_init(&u->reader);

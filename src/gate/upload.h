@@ -13,10 +13,16 @@
 #define TG_UPLOAD_READY_MS 20000
 #define TG_UPLOAD_ANSWER_MAX (1u << 20)
 
+/* What a body must be by its Content-Type, and nothing else. */
+enum tg_upload_type {
+	TG_UPLOAD_JSON,
+	TG_UPLOAD_CSV,
+	TG_UPLOAD_FORM,              /* multipart/form-data: its boundary goes to the engine, which alone looks into it */
+};
 struct tg_upload_conf {
 	const char *kind;            /* of docs/engine.md's POST /intake/KIND/ID; lives on */
 	char id[TG_ULID_LEN + 1];
-	bool csv;                    /* Content-Type: text/csv is taken, and nothing else; false: application/json */
+	enum tg_upload_type type;
 };
 
 /* The engine's answer of status 200, on the exchange's loop: what a handler does and returns. `body` lies in x->collected, which is the callee's to take over; the request's own body is read to its end.

@@ -181,6 +181,24 @@ def test_a_fault_is_told_before_the_body_ends(one):
     assert got.startswith(b"HTTP/1.1 400 ") and b"Connection: close" in got and b"data.data[1]" in got
 
 
+def test_forms(one):
+    """The boundary stands in the target, in hexadecimal; what is none is the gate's fault."""
+    b = "'()+_,-./:=? x"
+    body = f'--{b}\r\nContent-Disposition: form-data; name=y\r\n\r\n1\r\n--{b}\r\nContent-Disposition: form-data; name=file; filename=""\r\n\r\na,b\n1,2\n\r\n--{b}--\r\n'.encode()
+    r = one.intake("form", ulid(44), body, boundary=b.encode().hex())
+    assert r.status_code == 200 and r.json()["members"] == {"y": "1"} and r.json()["frame"]["rows"] == 1 and r.json()["bytes"] == len(body), r.text
+    assert r.json()["hash"] == one.intake("csv", ulid(45), b"a,b\n1,2\n").json()["hash"]
+    assert one.intake("form", ulid(46), (body[i:i + 1] for i in range(len(body))), boundary=b.encode().hex()).json()["hash"] == r.json()["hash"]
+    r = one.intake("form", ulid(47), body, boundary=b.encode().hex(), max_bytes=len(body) - 1)
+    assert r.status_code == 413
+    r = one.intake("form", ulid(47), body, boundary="78")
+    assert r.status_code == 400 and r.json()["why"].startswith("has no part"), r.text
+    for bad in ("", "7", "7g", "7A", "20", "0a", "22", "78" * 71, "7820"):
+        r = one.intake("form", ulid(47), body, boundary=bad)
+        assert r.status_code == 400 and r.json()["error"].startswith("boundary: "), (bad, r.text)
+    assert one.left(ulid(47)) == []
+
+
 def test_too_large(one):
     body = json.dumps({"data": TRAIN}).encode()
     assert one.intake("train", ulid(42), body, max_bytes=len(body)).status_code == 200

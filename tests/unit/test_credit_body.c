@@ -80,7 +80,7 @@ static void queries(void **state)
 		{ "cv_folds=three", "{\"cv_folds\":\"three\"}", NULL },                         /* which the check of the value finds */
 		{ "cv_folds=3&cv_folds=3", NULL, "cv_folds" },
 		{ "cv_folds", NULL, "cv_folds" },
-		{ "=3", NULL, "" },
+		{ "=3", NULL, "\"\"" }, /* nobody's name is a name too */
 		{ "folds=3", NULL, "folds" },
 		{ "target=%zz", NULL, "target" },
 		{ "target=%00", NULL, "target" },
@@ -97,6 +97,37 @@ static void queries(void **state)
 		if (!rows[i].want)
 			assert_string_equal(f.field, rows[i].field);
 		json_decref(got);
+	}
+}
+
+/* Beside a file: texts as in a query string, each name in one of the two. */
+static void forms(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *query, *fields, *want, *field;
+	} rows[] = {
+		{ "", "{}", "{}", NULL },
+		{ "cv_folds=3", "{\"target\":\"a&b=c\",\"undersample\":\"true\"}", "{\"cv_folds\":3,\"target\":\"a&b=c\",\"undersample\":true}", NULL },
+		{ "", "{\"selected_features\":\"a,b\",\"target\":\"5\",\"test_size\":\"0.3\"}", "{\"selected_features\":[\"a\",\"b\"],\"target\":\"5\",\"test_size\":0.3}", NULL },
+		{ "", "{\"selected_features\":\"[\\\"a,b\\\"]\",\"cv_folds\":\"three\"}", "{\"selected_features\":[\"a,b\"],\"cv_folds\":\"three\"}", NULL },
+		{ "cv_folds=3", "{\"cv_folds\":\"3\"}", NULL, "cv_folds" },
+		{ "cv_folds=3&cv_folds=3", "{}", NULL, "cv_folds" },
+		{ "", "{\"folds\":\"3\"}", NULL, "folds" },
+		{ "", "{\"\":\"3\"}", NULL, "\"\"" },
+		{ "", "{\"cv_folds\":3}", NULL, "cv_folds" }, /* what no engine sends */
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct tg_fields_fault f = { "", "" };
+		json_t *fields = of(rows[i].fields), *got = tg_credit_form(&tg_credit_train_table, tg_slice_cstr(rows[i].query), fields, &f);
+		if (rows[i].want)
+			same(got, rows[i].want);
+		else
+			assert_null(got);
+		if (!rows[i].want)
+			assert_string_equal(f.field, rows[i].field);
+		json_decref(got);
+		json_decref(fields);
 	}
 }
 
@@ -141,6 +172,6 @@ static void plans(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(defaults), cmocka_unit_test(faults), cmocka_unit_test(queries), cmocka_unit_test(plans) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(defaults), cmocka_unit_test(faults), cmocka_unit_test(queries), cmocka_unit_test(forms), cmocka_unit_test(plans) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
