@@ -51,7 +51,6 @@ void tg_trained_free(struct tg_trained *m);
  * version that can say it, so that gates of different versions can share what both know. Written beside and renamed, not synced. name: no path. */
 bool tg_trained_save(const struct tg_trained *m, int folder, const char *name, struct tg_err *err);
 struct tg_trained *tg_trained_load(int folder, const char *name, struct tg_err *err); /* NULL: refused; never a crash, whatever the bytes are */
-enum tg_method tg_trained_method(const struct tg_trained *m);
 bool tg_trained_classifies(const struct tg_trained *m); /* else it predicts a number */
 json_t *tg_trained_about(const struct tg_trained *m); /* new reference, NULL: no memory: method, task, target, features [{name, type, values?}], classes [negative, positive] | null, threshold | null, rows, seed. values:
  * where they are short and few (1,000 of all columns together). */

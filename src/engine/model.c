@@ -46,11 +46,6 @@ void tg_trained_free(struct tg_trained *m)
 	free(m);
 }
 
-enum tg_method tg_trained_method(const struct tg_trained *m)
-{
-	return m->fit.method;
-}
-
 bool tg_trained_classifies(const struct tg_trained *m)
 {
 	return m->fit.classes;

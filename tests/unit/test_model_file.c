@@ -112,7 +112,7 @@ static void test_there_and_back(void **state)
 			fail_msg("%s", err.text);
 		assert_true(tg_predict(m, &frame, out, &err) && tg_predict(back, &frame, again, &err));
 		assert_memory_equal(out, again, sizeof out);
-		assert_int_equal(tg_trained_method(back), kinds[kind].method);
+		assert_int_equal(back->fit.method, kinds[kind].method);
 		assert_int_equal(tg_trained_classifies(back), kind != LINEAR && kind < XGBOOST_NUMBERS);
 		json_t *one = tg_trained_about(m), *two = tg_trained_about(back);
 		assert_non_null(one);
