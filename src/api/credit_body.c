@@ -2,10 +2,12 @@
  * Bodies of document 004 (see credit_body.h). A query string is turned into the members a JSON body would have, so that there is one check of each.
  */
 #include "api/credit_body.h"
+#include "api/ml_config.h"
 #include "api/ml_plan.h"
 #include <math.h>
 
 #define LINEAR "linear_regression"
+#define REGRESSION "regression"
 #define USUAL_TARGET "loan_status"
 #define SHOWN 100 /* bytes of a name in a sentence */
 #define QUERY_VALUE 16384
@@ -24,13 +26,15 @@ const struct tg_credit_table tg_credit_train_table = { train_rows, sizeof train_
 const struct tg_credit_table tg_credit_predict_table = { predict_rows, sizeof predict_rows / sizeof predict_rows[0] };
 
 static const char *const methods[] = {
-#define ML_METHOD(name) #name,
-#define ML_FIELD(name, kind, min, max, deflt, doc)
+#define ML_METHOD(name, task) #name,
 #include "tables/ml_config.def"
-#undef ML_METHOD
-#undef ML_FIELD
+};
+static const char *const tasks[] = {
+#define ML_TASK(name) #name,
+#include "tables/ml_config.def"
 };
 #define NMETHODS (sizeof methods / sizeof methods[0])
+#define NTASKS (sizeof tasks / sizeof tasks[0])
 
 __attribute__((format(printf, 3, 4))) static bool bad(struct tg_fields_fault *f, const char *field, const char *fmt, ...)
 {
@@ -44,14 +48,14 @@ __attribute__((format(printf, 3, 4))) static bool bad(struct tg_fields_fault *f,
 
 /* ---- one value ---- */
 
-static bool is_method(const char *field, const json_t *v, struct tg_fields_fault *f)
+static bool is_one_of(const char *field, const json_t *v, const char *const *names, size_t n, struct tg_fields_fault *f)
 {
 	char known[256] = "";
 	size_t at = 0;
-	for (size_t i = 0; i < NMETHODS; i++) {
-		if (json_is_string(v) && strcmp(json_string_value(v), methods[i]) == 0)
+	for (size_t i = 0; i < n && at < sizeof known; i++) {
+		if (json_is_string(v) && strcmp(json_string_value(v), names[i]) == 0)
 			return true;
-		at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", methods[i]);
+		at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", names[i]);
 	}
 	return bad(f, field, "must be one of %s", known);
 }
@@ -104,7 +108,8 @@ static bool is_names(const json_t *v, const struct tg_credit_field *r, struct tg
 static bool is_right(const struct tg_credit_field *r, const json_t *v, struct tg_fields_fault *f)
 {
 	switch (r->kind) {
-	case TG_CREDIT_METHOD: return is_method(r->name, v, f);
+	case TG_CREDIT_METHOD: return is_one_of(r->name, v, methods, NMETHODS, f);
+	case TG_CREDIT_TASK: return is_one_of(r->name, v, tasks, NTASKS, f);
 	case TG_CREDIT_TEXT:
 	case TG_CREDIT_FILE: return is_text(r->name, v, r, f);
 	case TG_CREDIT_NUMBER:
@@ -154,6 +159,7 @@ json_t *tg_credit_read(const struct tg_credit_table *t, const json_t *members, s
 		if (ok && json_object_set_new(out, r->name, given ? json_incref(v) : json_loads(r->deflt, JSON_DECODE_ANY, NULL)) != 0)
 			ok = bad(fault, "", "out of memory");
 	}
+	ok = ok && tg_ml_task_check(json_string_value(json_object_get(out, "model_type")), json_string_value(json_object_get(out, "task")), "task", fault);
 	if (ok)
 		return out;
 	json_decref(out);
@@ -273,8 +279,9 @@ static bool take_target(json_t *config, const json_t *columns, struct tg_fields_
 		return bad(f, "data", "needs at least one column besides the target");
 	const json_t *column = json_array_get(columns, (size_t)place);
 	const char *type = json_string_value(json_object_get(column, "type")), *name = json_string_value(json_object_get(column, "name"));
-	if (type && strcmp(type, "text") == 0 && strcmp(json_string_value(json_object_get(config, "model_type")), LINEAR) == 0)
-		return bad(f, "target", "\"%.*s\" holds text; linear_regression needs numbers", SHOWN, name);
+	const char *method = json_string_value(json_object_get(config, "model_type")), *task = json_string_value(json_object_get(config, "task"));
+	if (type && strcmp(type, "text") == 0 && (strcmp(method, LINEAR) == 0 || (task && strcmp(task, REGRESSION) == 0)))
+		return bad(f, "target", "\"%.*s\" holds text; %s needs numbers", SHOWN, name, task ? "a " REGRESSION : LINEAR);
 	return json_object_set_new(config, "target", json_string(name)) == 0 || bad(f, "", "out of memory");
 }
 
@@ -300,7 +307,7 @@ json_t *tg_credit_plan(json_t *config, const json_t *frame, struct tg_fields_fau
 	const json_t *columns = json_object_get(frame, "columns");
 	if (!take_target(config, columns, fault) || !check_features(config, columns, fault))
 		return NULL;
-	json_t *plan = json_pack("{s:O, s:O, s:O, s:O, s:O, s:O, s:O}", "method", json_object_get(config, "model_type"), "target", json_object_get(config, "target"), "features",
+	json_t *plan = json_pack("{s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:O}", "method", json_object_get(config, "model_type"), "task", json_object_get(config, "task"), "target", json_object_get(config, "target"), "features",
 				 json_object_get(config, "selected_features"), "seed", json_object_get(config, "random_state"), "test_size", json_object_get(config, "test_size"), "cv_folds",
 				 json_object_get(config, "cv_folds"), "undersample", json_object_get(config, "undersample"));
 	if (!plan)

@@ -2,7 +2,7 @@
 /* What document 004's bodies have beside the data, by tables/credit.def, and what of it depends on the data's columns. Pure; jansson trees. */
 #include "api/fields.h"
 
-enum tg_credit_kind { TG_CREDIT_METHOD, TG_CREDIT_TEXT, TG_CREDIT_FILE, TG_CREDIT_NUMBER, TG_CREDIT_WHOLE, TG_CREDIT_BOOL, TG_CREDIT_NAMES };
+enum tg_credit_kind { TG_CREDIT_METHOD, TG_CREDIT_TASK, TG_CREDIT_TEXT, TG_CREDIT_FILE, TG_CREDIT_NUMBER, TG_CREDIT_WHOLE, TG_CREDIT_BOOL, TG_CREDIT_NAMES };
 struct tg_credit_field {
 	const char *name;
 	enum tg_credit_kind kind;

@@ -78,15 +78,17 @@ static bool find_model(struct prediction *p)
 	return tg_credit_ends(t, found == TG_MODEL_NONE ? TG_CREDIT_NO_MODEL : found == TG_MODEL_AWAY ? TG_CREDIT_AWAY : TG_CREDIT_REFUSED);
 }
 
-static bool linear(const struct prediction *p)
+/* A model from before there was a task is one of numbers by its method. */
+static bool of_numbers(const struct prediction *p)
 {
-	return strcmp(text_of(p->model, "method"), LINEAR) == 0;
+	const char *task = text_of(json_object_get(p->model, "about"), "task");
+	return *task ? strcmp(task, "regression") == 0 : strcmp(text_of(p->model, "method"), LINEAR) == 0;
 }
 
 static bool it_fits(struct prediction *p)
 {
 	const json_t *frame = json_object_get(p->t.tree, "frame");
-	if (linear(p) && json_is_number(json_object_get(p->asked, "threshold")))
+	if (of_numbers(p) && json_is_number(json_object_get(p->asked, "threshold")))
 		return tg_credit_faulty(&p->t, "threshold", "has no meaning: the model predicts a number and no class");
 	return tg_ml_fits(json_object_get(p->model, "about"), frame, frame_name(frame), &p->t.fault) || tg_credit_ends(&p->t, TG_CREDIT_FAULT);
 }
@@ -141,7 +143,7 @@ static bool put_answer(struct prediction *p, const json_t *result)
 	tg_buf_lit(&t->out, ",\"model_type\":");
 	tg_buf_json(&t->out, tg_slice_cstr(text_of(p->model, "method")));
 	tg_buf_lit(&t->out, ",\"threshold\":");
-	if (linear(p))
+	if (of_numbers(p))
 		tg_buf_lit(&t->out, "null");
 	else
 		tg_buf_fmt(&t->out, "%.17g", json_is_number(threshold) ? json_number_value(threshold) : 0.5);
@@ -151,7 +153,7 @@ static bool put_answer(struct prediction *p, const json_t *result)
 		return tg_credit_ends(t, t->out.failed ? TG_CREDIT_MEMORY : TG_CREDIT_BROKEN);
 	}
 	tg_buf_fmt(&t->out, ",\"timestamp\":\"%s\",\"total_applications\":%lld", now, (long long)rows);
-	if (linear(p))
+	if (of_numbers(p))
 		tg_buf_lit(&t->out, ",\"predicted_defaults\":null,\"predicted_approvals\":null}");
 	else
 		tg_buf_fmt(&t->out, ",\"predicted_defaults\":%lld,\"predicted_approvals\":%lld}", (long long)positive, (long long)(rows - positive));

@@ -3,11 +3,12 @@
 #include <math.h>
 
 static const char *const method_names[] = {
-#define ML_METHOD(name) #name,
-#define ML_FIELD(name, kind, min, max, deflt, doc)
+#define ML_METHOD(name, task) #name,
 #include "tables/ml_config.def"
-#undef ML_METHOD
-#undef ML_FIELD
+};
+static const char *const task_names[] = {
+#define ML_TASK(name) #name,
+#include "tables/ml_config.def"
 };
 
 /* With null beside it, unless it is required. */
@@ -21,13 +22,13 @@ static void bound(json_t *s, const char *name, double v, bool whole)
 	json_object_set_new(s, name, whole ? json_integer((json_int_t)v) : json_real(v));
 }
 
-static json_t *methods(void)
+static json_t *one_of(const char *const *names, size_t n)
 {
-	json_t *names = json_array();
-	for (size_t i = 0; i < sizeof method_names / sizeof method_names[0]; i++)
-		json_array_append_new(names, json_string(method_names[i]));
-	json_array_append_new(names, json_null());
-	return json_pack("{s:o}", "enum", names);
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_string(names[i]));
+	json_array_append_new(list, json_null());
+	return json_pack("{s:o}", "enum", list);
 }
 
 static json_t *schema_of(const struct tg_credit_field *r)
@@ -35,7 +36,8 @@ static json_t *schema_of(const struct tg_credit_field *r)
 	bool required = !r->deflt[0], whole = r->kind == TG_CREDIT_WHOLE;
 	json_t *s = NULL;
 	switch (r->kind) {
-	case TG_CREDIT_METHOD: s = methods(); break;
+	case TG_CREDIT_METHOD: s = one_of(method_names, sizeof method_names / sizeof method_names[0]); break;
+	case TG_CREDIT_TASK: s = one_of(task_names, sizeof task_names / sizeof task_names[0]); break;
 	case TG_CREDIT_TEXT:
 	case TG_CREDIT_FILE:
 		s = type_of("string", required);

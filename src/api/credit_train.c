@@ -108,8 +108,10 @@ static bool make_spec(struct training *p)
 	p->spec = tg_credit_plan(p->config, frame, &p->t.fault);
 	if (!p->spec)
 		return faulty_or_memory(p);
-	if (json_is_null(json_object_get(p->config, "dataset")))
-		json_object_del(p->config, "dataset");
+	static const char *const ours[] = { "dataset", "task" }; /* not document 004's: told where they were asked for */
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		if (json_is_null(json_object_get(p->config, ours[i])))
+			json_object_del(p->config, ours[i]);
 	bool ok = json_object_set(p->spec, "training_config", p->config) == 0 && json_object_set(p->spec, "rows", json_object_get(frame, "rows")) == 0 &&
 		  json_object_set(p->spec, "hash", json_object_get(p->t.tree, "hash")) == 0 && json_object_set_new(p->spec, "request_id", json_string(p->t.rid)) == 0;
 	return ok || tg_credit_ends(&p->t, TG_CREDIT_MEMORY);

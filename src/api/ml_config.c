@@ -1,7 +1,7 @@
 /* One table says what the engine takes; the check and the schema are both read from it, so that they cannot differ. */
 #include "api/ml_config.h"
 
-enum kind { METHOD, COLUMN, COLUMNS, INT, SHARE, COUNT, BOOL };
+enum kind { METHOD, TASK, COLUMN, COLUMNS, INT, SHARE, COUNT, BOOL };
 
 static const struct field {
 	const char *name;
@@ -9,21 +9,22 @@ static const struct field {
 	double min, max;
 	const char *standard, *doc;
 } fields[] = {
-#define ML_METHOD(name)
 #define ML_FIELD(name, kind, min, max, standard, doc) { #name, kind, min, max, standard, doc },
 #include "tables/ml_config.def"
-#undef ML_METHOD
-#undef ML_FIELD
 };
-static const char *const methods[] = {
-#define ML_METHOD(name) #name,
-#define ML_FIELD(name, kind, min, max, standard, doc)
+static const struct method {
+	const char *name, *task;
+} methods[] = {
+#define ML_METHOD(name, task) { #name, task },
 #include "tables/ml_config.def"
-#undef ML_METHOD
-#undef ML_FIELD
+};
+static const char *const tasks[] = {
+#define ML_TASK(name) #name,
+#include "tables/ml_config.def"
 };
 #define NFIELDS (sizeof fields / sizeof *fields)
 #define NMETHODS (sizeof methods / sizeof *methods)
+#define NTASKS (sizeof tasks / sizeof *tasks)
 
 static bool column_ok(const struct field *t, const json_t *v)
 {
@@ -39,9 +40,17 @@ static bool number_ok(const struct field *t, double v)
 static bool method_ok(const json_t *v)
 {
 	for (size_t i = 0; i < NMETHODS; i++)
-		if (json_is_string(v) && strcmp(json_string_value(v), methods[i]) == 0)
+		if (json_is_string(v) && strcmp(json_string_value(v), methods[i].name) == 0)
 			return true;
 	return false;
+}
+
+static bool task_ok(const json_t *v)
+{
+	for (size_t i = 0; i < NTASKS; i++)
+		if (json_is_string(v) && strcmp(json_string_value(v), tasks[i]) == 0)
+			return true;
+	return json_is_null(v);
 }
 
 static const struct field *column_field(void)
@@ -66,6 +75,7 @@ static bool field_ok(const struct field *t, const json_t *v)
 {
 	switch (t->kind) {
 	case METHOD: return method_ok(v);
+	case TASK: return task_ok(v);
 	case COLUMN: return json_is_null(v) || column_ok(t, v);
 	case COLUMNS: return json_is_null(v) || columns_ok(t, v);
 	case INT: return json_is_integer(v) && number_ok(t, (double)json_integer_value(v));
@@ -81,7 +91,15 @@ static void say(const struct field *t, char *why, size_t cap)
 	case METHOD: {
 		size_t n = (size_t)snprintf(why, cap, "must be one of");
 		for (size_t i = 0; i < NMETHODS && n < cap; i++)
-			n += (size_t)snprintf(why + n, cap - n, "%s %s", i ? "," : "", methods[i]);
+			n += (size_t)snprintf(why + n, cap - n, "%s %s", i ? "," : "", methods[i].name);
+		break;
+	}
+	case TASK: {
+		size_t n = (size_t)snprintf(why, cap, "must be one of");
+		for (size_t i = 0; i < NTASKS && n < cap; i++)
+			n += (size_t)snprintf(why + n, cap - n, "%s %s", i ? "," : "", tasks[i]);
+		if (n < cap)
+			snprintf(why + n, cap - n, ", or null");
 		break;
 	}
 	case COLUMN: snprintf(why, cap, "must be the name of a column, of at most %.0f bytes, or null", t->max); break;
@@ -91,6 +109,19 @@ static void say(const struct field *t, char *why, size_t cap)
 	case COUNT: snprintf(why, cap, "must be 0 or a whole number from %.0f to %.0f", t->min, t->max); break;
 	default: snprintf(why, cap, "must be true or false");
 	}
+}
+
+bool tg_ml_task_check(const char *method, const char *task, const char *field, struct tg_fields_fault *f)
+{
+	const struct method *m = methods;
+	for (size_t i = 0; method && i < NMETHODS; i++)
+		if (strcmp(methods[i].name, method) == 0)
+			m = &methods[i];
+	if (!task || !m->task[0] || strcmp(m->task, task) == 0)
+		return true;
+	snprintf(f->field, sizeof f->field, "%s", field);
+	snprintf(f->why, sizeof f->why, "cannot be %s with %s, which does %s only", task, m->name, m->task);
+	return false;
 }
 
 bool tg_ml_config_check(const json_t *data, struct tg_fields_fault *f)
@@ -103,7 +134,7 @@ bool tg_ml_config_check(const json_t *data, struct tg_fields_fault *f)
 		say(&fields[i], f->why, sizeof f->why);
 		return false;
 	}
-	return true;
+	return tg_ml_task_check(json_string_value(json_object_get(data, "method")), json_string_value(json_object_get(data, "task")), "data.task", f);
 }
 
 static void put_type(struct tg_buf *b, const struct field *t)
@@ -112,8 +143,14 @@ static void put_type(struct tg_buf *b, const struct field *t)
 	case METHOD:
 		tg_buf_lit(b, "\"type\":\"string\",\"enum\":[");
 		for (size_t i = 0; i < NMETHODS; i++)
-			tg_buf_fmt(b, "%s\"%s\"", i ? "," : "", methods[i]);
+			tg_buf_fmt(b, "%s\"%s\"", i ? "," : "", methods[i].name);
 		tg_buf_char(b, ']');
+		break;
+	case TASK:
+		tg_buf_lit(b, "\"type\":[\"string\",\"null\"],\"enum\":[");
+		for (size_t i = 0; i < NTASKS; i++)
+			tg_buf_fmt(b, "\"%s\",", tasks[i]);
+		tg_buf_lit(b, "null]");
 		break;
 	case COLUMN: tg_buf_fmt(b, "\"type\":[\"string\",\"null\"],\"minLength\":%.0f,\"maxLength\":%.0f", t->min, t->max); break;
 	case COLUMNS: tg_buf_fmt(b, "\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"string\"},\"minItems\":%.0f,\"maxItems\":%.0f", t->min, t->max); break;

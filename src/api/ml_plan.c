@@ -4,6 +4,7 @@
 
 #define SEED 42 /* where the config has none */
 #define LINEAR "linear_regression"
+#define REGRESSION "regression"
 #define NAME_CUT 100 /* bytes of a column's name in a sentence */
 
 
@@ -46,10 +47,10 @@ static bool take_whole(const json_t *config, json_t *plan, const char *name, jso
 static bool take_members(const json_t *config, json_t *plan, struct tg_fields_fault *f)
 {
 	struct tg_fields_fault in;
-	const char *method = json_string_value(json_object_get(config, "method"));
+	const char *method = json_string_value(json_object_get(config, "method")), *task = json_string_value(json_object_get(config, "task"));
 	if (!tg_ml_config_check(config, &in)) /* written by a program that knew other methods */
 		return bad(f, "config", "%s %s", in.field, in.why);
-	return json_object_set_new(plan, "method", json_string(method ? method : LINEAR)) == 0 &&
+	return json_object_set_new(plan, "method", json_string(method ? method : LINEAR)) == 0 && json_object_set_new(plan, "task", task ? json_string(task) : json_null()) == 0 &&
 	       json_object_set_new(plan, "test_size", json_real(json_number_value(json_object_get(config, "test_size")))) == 0 &&
 	       json_object_set_new(plan, "undersample", json_boolean(json_is_true(json_object_get(config, "undersample")))) == 0 && take_whole(config, plan, "seed", SEED) &&
 	       take_whole(config, plan, "cv_folds", 0);
@@ -67,8 +68,9 @@ static bool take_target(const json_t *config, const json_t *columns, json_t *pla
 		return bad(f, "data.columns", "lack \"%.*s\", the target of the config", NAME_CUT, name ? name : "");
 	name = json_string_value(json_object_get(json_array_get(columns, (size_t)*place), "name"));
 	snprintf(field, sizeof field, "data.columns[%d]", *place);
-	if (is_text(columns, *place) && strcmp(json_string_value(json_object_get(plan, "method")), LINEAR) == 0)
-		return bad(f, field, "\"%.*s\", the target, holds text; linear_regression needs numbers", NAME_CUT, name ? name : "");
+	const char *task = json_string_value(json_object_get(plan, "task"));
+	if (is_text(columns, *place) && (strcmp(json_string_value(json_object_get(plan, "method")), LINEAR) == 0 || (task && strcmp(task, REGRESSION) == 0)))
+		return bad(f, field, "\"%.*s\", the target, holds text; %s needs numbers", NAME_CUT, name ? name : "", task ? "a " REGRESSION : LINEAR);
 	return name && json_object_set_new(plan, "target", json_string(name)) == 0;
 }
 

@@ -5,8 +5,8 @@
 /* The place of a column in a frame's `columns`; -1: none of that name. */
 int tg_ml_column(const json_t *columns, const char *name);
 /*
- * What is to be trained: config's data may have method, target, features, seed, test_size, cv_folds, undersample; anything else in it is its owner's. Without them: the last column, all others, and
- * linear_regression. New reference: {method, target, features (null: all others), seed, test_size, cv_folds, undersample}. NULL: fault (field "config.data.features[1]", "data.columns[2]"), or no memory (field "").
+ * What is to be trained: config's data may have method, task, target, features, seed, test_size, cv_folds, undersample; anything else in it is its owner's. Without them: the last column, all others, and
+ * linear_regression. New reference: {method, task (null: by the target), target, features (null: all others), seed, test_size, cv_folds, undersample}. NULL: fault (field "config.data.features[1]", "data.columns[2]"), or no memory (field "").
  */
 json_t *tg_ml_plan(const json_t *config, const json_t *frame, struct tg_fields_fault *fault);
 /*

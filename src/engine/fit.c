@@ -19,7 +19,7 @@ void tg_fit_free(struct tg_fit *fit)
 
 bool tg_fit(struct tg_fit *fit, const struct tg_task *task, struct tg_err *err)
 {
-	*fit = (struct tg_fit){ .method = task->method };
+	*fit = (struct tg_fit){ .method = task->method, .classes = task->classes };
 	err->text[0] = 0;
 	if (!tg_recipe_learn(&fit->recipe, task->method, task->frame, task->columns, task->ncolumns, task->rows, task->n, err))
 		return false;
@@ -52,12 +52,14 @@ bool tg_fit(struct tg_fit *fit, const struct tg_task *task, struct tg_err *err)
 
 static double score(const struct tg_fit *fit, const double *cells)
 {
-	if (is_trees(fit->method))
-		return tg_trees_score(&fit->trees, cells);
+	if (is_trees(fit->method)) {
+		float sum = tg_trees_sum(&fit->trees, cells);
+		return fit->classes ? tg_trees_probability(sum) : (double)sum;
+	}
 	double sum = fit->intercept;
 	for (uint32_t k = 0; k < fit->recipe.width; k++)
 		sum += fit->weight[k] * cells[k];
-	return fit->method == TG_METHOD_LINEAR ? sum : 1 / (1 + exp(-sum));
+	return fit->classes ? 1 / (1 + exp(-sum)) : sum;
 }
 
 bool tg_fit_score(const struct tg_fit *fit, const struct tg_frame *f, const uint32_t *rows, size_t n, double *out, struct tg_err *err)

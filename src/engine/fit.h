@@ -15,12 +15,14 @@ struct tg_node {
 	float value;
 };
 struct tg_trees {
+	float base; /* what the sum begins with */
 	uint32_t ntrees, nnodes;
 	uint32_t *root; /* [ntrees] places in node */
 	struct tg_node *node;
 };
 struct tg_fit {
 	enum tg_method method;
+	bool classes;
 	struct tg_recipe recipe;
 	/* linear, logistic: */
 	double intercept, *weight; /* [recipe.width], of centred and scaled cells */
@@ -31,6 +33,7 @@ struct tg_fit {
 /* What to fit: the target y of every row of the frame (classes: 0 and 1), the rows to learn from, ascending. */
 struct tg_task {
 	enum tg_method method;
+	bool classes;
 	const struct tg_frame *frame;
 	const unsigned *columns;
 	unsigned ncolumns;
@@ -57,6 +60,8 @@ bool tg_fit_boosted(struct tg_fit *fit, const struct tg_task *task, const struct
 bool tg_trees_read(struct tg_trees *t, double *gain, uint32_t width, const char *json, size_t n);
 /* Whether every place in it is within it and every walk ends. */
 bool tg_trees_sound(const struct tg_trees *t, uint32_t width);
-/* The probability for a row of cells. */
-double tg_trees_score(const struct tg_trees *t, const double *cells);
+/* The sum for a row of cells. */
+float tg_trees_sum(const struct tg_trees *t, const double *cells);
+/* What XGBoost makes a probability of such a sum by. */
+double tg_trees_probability(float sum);
 void tg_trees_free(struct tg_trees *t);

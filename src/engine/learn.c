@@ -16,6 +16,7 @@
 #define UNITS 100u          /* of progress, a fit */
 
 const char *const tg_method_names[TG_METHOD_COUNT] = { "linear_regression", "logistic_regression", "xgboost", "random_forest" };
+const char *const tg_task_names[TG_TASK_COUNT] = { "", "classification", "regression" };
 
 struct part {
 	uint32_t *train, *held; /* held: measured on; NULL: on what trained */
@@ -112,17 +113,32 @@ static bool choose_columns(struct training *t, unsigned *target, struct tg_err *
 	return ok;
 }
 
+static bool choose_task(struct training *t, const struct tg_column *target, struct tg_err *err)
+{
+	const struct tg_plan *p = t->plan;
+	bool linear = p->method == TG_METHOD_LINEAR, logistic = p->method == TG_METHOD_LOGISTIC;
+	if ((unsigned)p->method >= TG_METHOD_COUNT || (unsigned)p->task >= TG_TASK_COUNT) {
+		tg_err_set(err, (unsigned)p->method >= TG_METHOD_COUNT ? "There is no such method." : "There is no such task.");
+		return false;
+	}
+	if (p->task == (linear ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION) && (linear || logistic)) {
+		tg_err_set(err, linear ? "A linear regression predicts numbers; it is no classification." : "A logistic regression is a classification; it predicts no numbers.");
+		return false;
+	}
+	t->classes = logistic || p->task == TG_TASK_CLASSIFICATION || (!linear && p->task == TG_TASK_BY_TARGET && tg_target_is_classes(target, t->rows));
+	return true;
+}
+
 /* Enough rows, of each class, for what the plan wants. */
 static bool enough(const struct training *t, struct tg_err *err)
 {
 	const struct tg_plan *p = t->plan;
-	if ((unsigned)p->method >= TG_METHOD_COUNT || !(p->test_size == 0 || (p->test_size >= 0.1 && p->test_size <= 0.5)) || p->cv_folds == 1 || p->cv_folds > FOLDS_MAX) {
-		tg_err_set(err, (unsigned)p->method >= TG_METHOD_COUNT ? "There is no such method." : p->cv_folds == 1 || p->cv_folds > FOLDS_MAX ? "cv_folds must be 0 or 2 to 10."
-			: "test_size must be 0 or 0.1 to 0.5.");
+	if (!(p->test_size == 0 || (p->test_size >= 0.1 && p->test_size <= 0.5)) || p->cv_folds == 1 || p->cv_folds > FOLDS_MAX) {
+		tg_err_set(err, p->cv_folds == 1 || p->cv_folds > FOLDS_MAX ? "cv_folds must be 0 or 2 to 10." : "test_size must be 0 or 0.1 to 0.5.");
 		return false;
 	}
 	if (p->undersample && !t->classes) {
-		tg_err_set(err, "undersample is about classes; a linear regression has none.");
+		tg_err_set(err, "undersample is about classes; a regression has none.");
 		return false;
 	}
 	unsigned least = p->cv_folds > 2 ? p->cv_folds : 2;
@@ -238,7 +254,7 @@ static bool measure_fold(struct training *t, unsigned fold, const struct part *p
 static bool fit_part(struct training *t, const struct part *p, struct tg_fit *fit, struct tg_err *err)
 {
 	struct job j = { t, 0 };
-	struct tg_task task = { .method = t->plan->method, .frame = t->frame, .columns = t->columns, .ncolumns = t->ncolumns, .y = t->target.y, .rows = p->train, .n = p->ntrain,
+	struct tg_task task = { .method = t->plan->method, .classes = t->classes, .frame = t->frame, .columns = t->columns, .ncolumns = t->ncolumns, .y = t->target.y, .rows = p->train, .n = p->ntrain,
 		.seed = t->plan->seed, .round = on_round, .ctx = &j };
 	if (!tg_fit(fit, &task, err))
 		return false;
@@ -379,10 +395,11 @@ static json_t *make_report(struct training *t, double *threshold, struct tg_err 
 		metrics = t->classes ? tg_measure_classes(class, out, n, threshold) : tg_measure_numbers(y, out, n);
 		ok = json_object_set_new(report, "metrics", metrics) == 0 && json_object_set_new(report, "feature_importance", importance(&t->kept)) == 0 &&
 			json_object_set_new(report, "measured_on", json_string(p->held ? "held_back" : "training")) == 0 &&
+			json_object_set_new(report, "task", json_string(tg_task_names[t->classes ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION])) == 0 &&
 			json_object_set_new(report, "training_rows", json_integer((json_int_t)p->ntrain)) == 0 && json_object_set_new(report, "measured_rows", json_integer((json_int_t)n)) == 0;
 		if (ok && t->classes)
 			ok = json_object_set_new(report, "optimal_threshold", json_real(*threshold)) == 0;
-		else if (ok)
+		else if (ok && t->kept.weight)
 			ok = add_coefficients(report, &t->kept);
 		if (ok && t->plan->cv_folds)
 			ok = json_object_set_new(report, "cv", tg_measure_folds(t->classes ? "roc_auc" : "rmse", t->fold, t->plan->cv_folds)) == 0;
@@ -419,13 +436,14 @@ static struct tg_trained *keep(struct training *t, double threshold)
 
 struct tg_trained *tg_train(const struct tg_frame *f, const struct tg_plan *plan, tg_progress progress, void *ctx, json_t **report, struct tg_err *err)
 {
-	struct training t = { .plan = plan, .frame = f, .classes = plan->method != TG_METHOD_LINEAR, .lock = PTHREAD_MUTEX_INITIALIZER, .progress = progress, .ctx = ctx };
+	struct training t = { .plan = plan, .frame = f, .lock = PTHREAD_MUTEX_INITIALIZER, .progress = progress, .ctx = ctx };
 	struct tg_trained *m = NULL;
 	unsigned target = 0;
 	double threshold = 0;
 	*report = NULL;
 	err->text[0] = 0;
-	bool ok = choose_columns(&t, &target, err) && tg_target_learn(&t.target, t.classes, &f->columns[target], f->rows, err) && enough(&t, err);
+	bool ok = choose_columns(&t, &target, err) && choose_task(&t, &f->columns[target], err) &&
+		  tg_target_learn(&t.target, plan->method, t.classes, &f->columns[target], f->rows, err) && enough(&t, err);
 	if (ok && progress)
 		progress(ctx, 1, "preparing");
 	ok = ok && (make_parts(&t) || no_memory(err)) && fit_all(&t, err);

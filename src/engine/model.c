@@ -1,7 +1,9 @@
 /*
- * A model: what it tells of itself, and its file. The file is a head (magic, length of the body, SHA-256 of the body) and a body of numbers and counted bytes, little-endian; nothing in it is
+ * A model: what it tells of itself, and its file. The file is a head (magic with a version, length of the body, SHA-256 of the body) and a body of numbers and counted bytes, little-endian; nothing in it is
  * code or a name of code, and nothing of it is read by a library. Reading believes no count before there are bytes for it, and no place before it is within what it points into: the digest says that
  * a file is whole, not who wrote it.
+ * Version 1 knows trees of classes only; version 2 says what the task is and what the trees' sum begins with. What version 1 can say is written as version 1: an older gate that shares the models can
+ * use it, and refuses the others by their head.
  */
 #include "engine/model.h"
 #include "base/buf.h"
@@ -9,17 +11,20 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <float.h>
 #include <math.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC "TGMODEL1"
+#define MAGIC "TGMODEL" /* and the version, a digit */
+#define VERSION 2
 #define HEAD (8 + 8 + crypto_hash_sha256_BYTES)
 #define VALUES_SHOWN 1000 /* texts in tg_trained_about, of all features */
 #define VALUE_SHOWN 256   /* bytes of one; a feature that has a longer one shows none */
 
+/* What version 1 takes for granted. */
 static bool is_classes(enum tg_method m)
 {
 	return m != TG_METHOD_LINEAR;
@@ -41,9 +46,9 @@ void tg_trained_free(struct tg_trained *m)
 	free(m);
 }
 
-enum tg_method tg_trained_method(const struct tg_trained *m)
+bool tg_trained_classifies(const struct tg_trained *m)
 {
-	return m->fit.method;
+	return m->fit.classes;
 }
 
 static json_t *feature_json(const struct tg_feature *x, size_t *shown)
@@ -66,11 +71,11 @@ static json_t *feature_json(const struct tg_feature *x, size_t *shown)
 json_t *tg_trained_about(const struct tg_trained *m)
 {
 	size_t shown = 0;
-	json_t *features = json_array(), *classes = is_classes(m->fit.method) ? json_pack("[oo]", tg_label_json(&m->label[0]), tg_label_json(&m->label[1])) : json_null();
+	json_t *features = json_array(), *classes = m->fit.classes ? json_pack("[oo]", tg_label_json(&m->label[0]), tg_label_json(&m->label[1])) : json_null();
 	for (unsigned i = 0; i < m->fit.recipe.nfeatures; i++)
 		json_array_append_new(features, feature_json(&m->fit.recipe.features[i], &shown));
-	return json_pack("{ss ss so so so sI sI}", "method", tg_method_names[m->fit.method], "target", m->target, "features", features, "classes", classes, "threshold",
-		is_classes(m->fit.method) ? json_real(m->threshold) : json_null(), "rows", (json_int_t)m->rows, "seed", (json_int_t)m->seed);
+	return json_pack("{ss ss ss so so so sI sI}", "method", tg_method_names[m->fit.method], "task", tg_task_names[m->fit.classes ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION], "target", m->target, "features", features, "classes", classes, "threshold",
+		m->fit.classes ? json_real(m->threshold) : json_null(), "rows", (json_int_t)m->rows, "seed", (json_int_t)m->seed);
 }
 
 static void put_32(struct tg_buf *b, uint32_t v)
@@ -121,10 +126,17 @@ static void put_trees(struct tg_buf *b, const struct tg_trees *t)
 	}
 }
 
-static void put_body(struct tg_buf *b, const struct tg_trained *m)
+static char version_of(const struct tg_trained *m)
+{
+	return m->fit.classes == is_classes(m->fit.method) ? 1 : 2;
+}
+
+static void put_body(struct tg_buf *b, const struct tg_trained *m, char version)
 {
 	const struct tg_recipe *r = &m->fit.recipe;
 	put_32(b, m->fit.method);
+	if (version > 1)
+		put_32(b, m->fit.classes ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION);
 	put_32(b, m->seed);
 	put_64(b, m->rows);
 	put_number(b, m->threshold);
@@ -147,6 +159,8 @@ static void put_body(struct tg_buf *b, const struct tg_trained *m)
 	put_numbers(b, r->shift, r->width);
 	put_numbers(b, r->scale, r->width);
 	if (is_trees(m->fit.method)) {
+		if (version > 1)
+			put_number(b, m->fit.trees.base);
 		put_trees(b, &m->fit.trees);
 	} else {
 		put_number(b, m->fit.intercept);
@@ -202,10 +216,11 @@ bool tg_trained_save(const struct tg_trained *m, int folder, const char *name, s
 {
 	struct tg_buf b;
 	unsigned char digest[crypto_hash_sha256_BYTES];
-	static const char head[HEAD] = MAGIC;
+	char head[HEAD] = MAGIC, version = version_of(m);
+	head[sizeof MAGIC - 1] = (char)('0' + version);
 	tg_buf_init(&b, TG_MODEL_BYTES_MAX);
 	tg_buf_put(&b, head, sizeof head);
-	put_body(&b, m);
+	put_body(&b, m, version);
 	bool ok = !b.failed && !bad_name(name);
 	if (!ok)
 		tg_err_set(err, b.failed ? "The model is too large to be stored." : "The model has no proper name.");
@@ -391,25 +406,37 @@ static void get_label(struct in *in, struct tg_label *l, bool classes)
 		l->kind = kind;
 }
 
-static void get_body(struct in *in, struct tg_trained *m)
+/* A linear regression is one, and so on: whatever version. */
+static void get_task(struct in *in, struct tg_fit *fit, char version)
+{
+	uint32_t task = version > 1 ? get_32(in) : is_classes(fit->method) ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION;
+	fit->classes = task == TG_TASK_CLASSIFICATION;
+	in->bad |= (task != TG_TASK_CLASSIFICATION && task != TG_TASK_REGRESSION) || (!is_trees(fit->method) && fit->classes != is_classes(fit->method));
+}
+
+static void get_body(struct in *in, struct tg_trained *m, char version)
 {
 	uint32_t method = get_32(in);
 	in->bad |= method >= TG_METHOD_COUNT;
 	if (in->bad)
 		return;
 	m->fit.method = (enum tg_method)method;
+	get_task(in, &m->fit, version);
 	m->seed = get_32(in);
 	m->rows = get_64(in);
 	m->threshold = get_number(in);
 	in->bad |= !(m->threshold >= 0 && m->threshold <= 1) || m->rows > INT64_MAX;
 	m->target = get_name(in);
 	for (int i = 0; i < 2; i++)
-		get_label(in, &m->label[i], is_classes(m->fit.method));
+		get_label(in, &m->label[i], m->fit.classes);
 	if (!in->bad)
 		get_recipe(in, &m->fit.recipe, m->fit.method);
 	if (in->bad)
 		return;
 	if (is_trees(m->fit.method)) {
+		double base = version > 1 ? get_number(in) : 0;
+		in->bad |= !(fabs(base) <= FLT_MAX);
+		m->fit.trees.base = in->bad ? 0 : (float)base;
 		get_trees(in, &m->fit.trees, m->fit.recipe.width);
 	} else {
 		m->fit.intercept = get_number(in);
@@ -441,8 +468,9 @@ struct tg_trained *tg_trained_parse(const void *p, size_t n, struct tg_err *err)
 		return NULL;
 	}
 	const unsigned char *magic = get(&in, 8);
-	if (!magic || memcmp(magic, MAGIC, 8) != 0) {
-		tg_err_set(err, "The file is no model of Tollgate.");
+	char version = magic && memcmp(magic, MAGIC, sizeof MAGIC - 1) == 0 ? (char)(magic[sizeof MAGIC - 1] - '0') : 0;
+	if (version < 1 || version > VERSION) {
+		tg_err_set(err, version > VERSION && version <= 9 ? "The model was made by a later version of Tollgate." : "The file is no model of Tollgate.");
 		return NULL;
 	}
 	uint64_t length = get_64(&in);
@@ -461,7 +489,7 @@ struct tg_trained *tg_trained_parse(const void *p, size_t n, struct tg_err *err)
 		tg_err_set(err, "There is not enough memory.");
 		return NULL;
 	}
-	get_body(&in, m);
+	get_body(&in, m, version);
 	if (in.bad) {
 		tg_err_set(err, "The model's file is not as this version writes them.");
 		tg_trained_free(m);

@@ -21,13 +21,15 @@ json_t *tg_label_json(const struct tg_label *l); /* new reference */
 /* The target of a training, as numbers and, for classes, as 0 and 1. */
 struct tg_target {
 	const char *name;
-	double *y;              /* [rows]; regression: a null counts as 0 */
+	double *y;              /* [rows]; linear regression: a null counts as 0 */
 	uint8_t *class;         /* [rows]; NULL: regression */
 	uint64_t count[2];      /* rows of each class */
 	struct tg_label label[2];
 };
+/* What a target is for where nobody has said it: a classification, unless it has numbers of more than two values. */
+bool tg_target_is_classes(const struct tg_column *c, uint64_t rows);
 /* False: err is a sentence. The caller's to free in both cases. */
-bool tg_target_learn(struct tg_target *t, bool classes, const struct tg_column *c, uint64_t rows, struct tg_err *err);
+bool tg_target_learn(struct tg_target *t, enum tg_method method, bool classes, const struct tg_column *c, uint64_t rows, struct tg_err *err);
 void tg_target_free(struct tg_target *t);
 
 #define TG_MODEL_BYTES_MAX (64u << 20)

@@ -177,7 +177,7 @@ static bool predict(struct tg_service *s, struct order *o, struct tg_loaded *m, 
 	struct tg_frame *f = tg_frame_read(s->spool, name, err);
 	double *out = NULL, usual;
 	bool ok = f != NULL;
-	r->classes = tg_trained_method(tg_loaded_model(m)) != TG_METHOD_LINEAR;
+	r->classes = tg_trained_classifies(tg_loaded_model(m));
 	(void)model_threshold(tg_loaded_model(m), &usual);
 	if (isnan(o->threshold))
 		o->threshold = usual;

@@ -1,10 +1,14 @@
 /*
- * The target of a training. Regression: numbers, and a null is 0 (document 003's example counts a week without a report as no cases). Classification: two values, neither of them null. Class 1,
+ * The target of a training. Regression: numbers; to linear regression a null is 0 (document 003's example counts a week without a report as no cases), while trees, as XGBoost has it, learn from no
+ * row without a value. Classification: two values, neither of them null. Class 1,
  * whose probability is predicted, is the larger of two numbers; of two texts the one that says yes (1, y, yes, t, true) if one alone does, else the later one in the order of their bytes.
  */
 #include "engine/model.h"
 #include <math.h>
 #include <stdlib.h>
+
+#define LINEAR_MAX 1e150
+#define TREES_MAX 1e15
 
 json_t *tg_label_json(const struct tg_label *l)
 {
@@ -105,6 +109,36 @@ static bool text_classes(struct tg_target *t, const struct tg_column *c, uint64_
 	return true;
 }
 
+bool tg_target_is_classes(const struct tg_column *c, uint64_t rows)
+{
+	double a = NAN, b = NAN;
+	for (uint64_t i = 0; c->type == TG_COLUMN_NUMBER && i < rows; i++) {
+		double v = c->number[i];
+		if (isnan(v) || v == a || v == b)
+			continue;
+		if (!isnan(b))
+			return false;
+		*(isnan(a) ? &a : &b) = v;
+	}
+	return true;
+}
+
+/* What trees sum up is a float, and the gain of a split a square of it. */
+static bool numbers(struct tg_target *t, enum tg_method method, const struct tg_column *c, uint64_t rows, struct tg_err *err)
+{
+	bool linear = method == TG_METHOD_LINEAR;
+	for (uint64_t i = 0; i < rows; i++) {
+		if (isnan(c->number[i]) && !linear)
+			return no_value(c->name, i, err);
+		t->y[i] = isnan(c->number[i]) ? 0 : c->number[i];
+		if (fabs(t->y[i]) > (linear ? LINEAR_MAX : TREES_MAX)) {
+			tg_err_set(err, "Row %llu: the number in the target %s is too large.", (unsigned long long)i + 1, tg_shown(c->name).text);
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool constant(const struct tg_target *t, uint64_t rows)
 {
 	for (uint64_t i = 1; i < rows; i++)
@@ -113,7 +147,7 @@ static bool constant(const struct tg_target *t, uint64_t rows)
 	return true;
 }
 
-bool tg_target_learn(struct tg_target *t, bool classes, const struct tg_column *c, uint64_t rows, struct tg_err *err)
+bool tg_target_learn(struct tg_target *t, enum tg_method method, bool classes, const struct tg_column *c, uint64_t rows, struct tg_err *err)
 {
 	*t = (struct tg_target){ .name = c->name, .y = calloc(rows, sizeof *t->y), .class = classes ? calloc(rows, sizeof *t->class) : NULL };
 	if (!t->y || (classes && !t->class)) {
@@ -130,16 +164,10 @@ bool tg_target_learn(struct tg_target *t, bool classes, const struct tg_column *
 			t->y[i] = t->class[i];
 		}
 	} else if (c->type == TG_COLUMN_TEXT) {
-		tg_err_set(err, "The target %s holds texts; a linear regression is about numbers.", tg_shown(c->name).text);
+		tg_err_set(err, "The target %s holds texts; a regression is about numbers.", tg_shown(c->name).text);
 		return false;
-	} else if (c->type == TG_COLUMN_NUMBER) {
-		for (uint64_t i = 0; i < rows; i++)
-			t->y[i] = isnan(c->number[i]) ? 0 : c->number[i];
-		for (uint64_t i = 0; i < rows; i++)
-			if (fabs(t->y[i]) > 1e150) {
-				tg_err_set(err, "Row %llu: the number in the target %s is too large.", (unsigned long long)i + 1, tg_shown(c->name).text);
-				return false;
-			}
+	} else if (c->type == TG_COLUMN_NUMBER && !numbers(t, method, c, rows, err)) {
+		return false;
 	}
 	if (constant(t, rows)) {
 		tg_err_set(err, "The target %s has one value only.", tg_shown(c->name).text);

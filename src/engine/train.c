@@ -65,13 +65,18 @@ static bool read_features(struct order *o, const json_t *list, const char **why)
 static bool read_order(struct order *o, const char **why)
 {
 	struct tg_plan *p = &o->plan;
-	const json_t *b = o->body, *method = json_object_get(b, "method"), *target = json_object_get(b, "target"), *size = json_object_get(b, "test_size"), *under = json_object_get(b, "undersample");
+	const json_t *b = o->body, *method = json_object_get(b, "method"), *task = json_object_get(b, "task"), *target = json_object_get(b, "target"), *size = json_object_get(b, "test_size"), *under = json_object_get(b, "undersample");
 	json_int_t seed, folds;
-	unsigned m = 0;
+	unsigned m = 0, k = TG_TASK_BY_TARGET;
 	while (m < TG_METHOD_COUNT && !(json_is_string(method) && strcmp(json_string_value(method), tg_method_names[m]) == 0))
 		m++;
 	if (m == TG_METHOD_COUNT)
 		return fault(why, "method: must be the name of a method");
+	if (task && !json_is_null(task))
+		for (k = TG_TASK_CLASSIFICATION; k < TG_TASK_COUNT && !(json_is_string(task) && strcmp(json_string_value(task), tg_task_names[k]) == 0);)
+			k++;
+	if (k == TG_TASK_COUNT)
+		return fault(why, "task: must be null, classification or regression");
 	if (target && !json_is_null(target) && !json_is_string(target))
 		return fault(why, "target: must be a name or null");
 	if (!whole(json_object_get(b, "seed"), 0, UINT32_MAX, &seed))
@@ -84,6 +89,7 @@ static bool read_order(struct order *o, const char **why)
 	if (under && !json_is_boolean(under))
 		return fault(why, "undersample: must be true or false");
 	p->method = (enum tg_method)m;
+	p->task = (enum tg_task_kind)k;
 	p->target = json_string_value(target);
 	p->seed = (uint32_t)seed;
 	p->cv_folds = (unsigned)folds;

@@ -108,9 +108,9 @@ bool tg_trees_sound(const struct tg_trees *t, uint32_t width)
 	return true;
 }
 
-double tg_trees_score(const struct tg_trees *t, const double *cells)
+float tg_trees_sum(const struct tg_trees *t, const double *cells)
 {
-	float sum = 0;
+	float sum = t->base;
 	for (uint32_t i = 0; i < t->ntrees; i++) {
 		const struct tg_node *n = &t->node[t->root[i]];
 		while (n->left) {
@@ -120,6 +120,11 @@ double tg_trees_score(const struct tg_trees *t, const double *cells)
 		}
 		sum += n->value;
 	}
+	return sum;
+}
+
+double tg_trees_probability(float sum)
+{
 	float e = -sum < 88.7f ? -sum : 88.7f;
 	return (double)(1.0f / (expf(e) + 1.0f + 1e-16f));
 }

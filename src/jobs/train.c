@@ -1,6 +1,6 @@
 /*
  * $train (document 003) and /train (document 004): a frame in the spool becomes a model in the model store and an artifact that describes it. The spec is what api/ml.c or api/credit_train.c accepted:
- * method, target, features, seed, test_size, cv_folds, undersample; config_id (003) or training_config (004: what was asked for, in its words); hash and request_id for the audit trail. What the two make
+ * method, task, target, features, seed, test_size, cv_folds, undersample; config_id (003) or training_config (004: what was asked for, in its words); hash and request_id for the audit trail. What the two make
  * is the same, so that each predicts with the other's models; only names differ.
  */
 #include "audit/event.h"
@@ -10,19 +10,19 @@
 #include <limits.h>
 
 /* Names that clients of the documents look for (seed ledger C-47): what the method is called where they come from. */
-static const char *model_type(const char *method)
+static const char *model_type(const char *method, bool regression)
 {
 	static const struct {
-		const char *method, *name;
+		const char *method, *names[2]; /* of a classification, of a regression */
 	} names[] = {
-		{ "linear_regression", "sklearn.linear_model.LinearRegression" },
-		{ "logistic_regression", "sklearn.linear_model.LogisticRegression" },
-		{ "xgboost", "xgboost.XGBClassifier" },
-		{ "random_forest", "xgboost.XGBRFClassifier" },
+		{ "linear_regression", { "sklearn.linear_model.LinearRegression", "sklearn.linear_model.LinearRegression" } },
+		{ "logistic_regression", { "sklearn.linear_model.LogisticRegression", "sklearn.linear_model.LogisticRegression" } },
+		{ "xgboost", { "xgboost.XGBClassifier", "xgboost.XGBRegressor" } },
+		{ "random_forest", { "xgboost.XGBRFClassifier", "xgboost.XGBRFRegressor" } },
 	};
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (strcmp(names[i].method, method) == 0)
-			return names[i].name;
+			return names[i].names[regression];
 	return "tollgate";
 }
 
@@ -49,7 +49,7 @@ static json_t *names_of(const json_t *features)
 
 static json_t *request_of(const struct tg_run *run)
 {
-	static const char *const members[] = { "method", "target", "features", "seed", "test_size", "cv_folds", "undersample" };
+	static const char *const members[] = { "method", "task", "target", "features", "seed", "test_size", "cv_folds", "undersample" };
 	json_t *o = json_pack("{s:s}", "job", run->id);
 	for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
 		json_object_set(o, members[i], json_object_get(run->spec, members[i]));
@@ -61,7 +61,8 @@ static json_t *artifact_of(const struct tg_run *run, const json_t *result, int64
 {
 	const json_t *about = json_object_get(result, "about"), *report = json_object_get(result, "report");
 	json_t *metrics = json_object_get(report, "metrics"), *seconds = json_object_get(result, "seconds"), *o = json_object();
-	json_object_set_new(o, "model_type", json_string(credit(run) ? text_of(run->spec, "method") : model_type(text_of(run->spec, "method"))));
+	const char *method = text_of(run->spec, "method");
+	json_object_set_new(o, "model_type", json_string(credit(run) ? method : model_type(method, strcmp(text_of(about, "task"), "regression") == 0)));
 	json_object_set_new(o, "trained_at", tg_run_time(end_us));
 	json_object_set_new(o, "engine", json_string("tollgate-engine"));
 	json_object_set_new(o, "ml_type", json_string("trained_model"));
@@ -72,6 +73,7 @@ static json_t *artifact_of(const struct tg_run *run, const json_t *result, int64
 	json_object_set(o, "duration_seconds", seconds ? seconds : json_null());
 	json_object_set(o, "model_size_bytes", json_object_get(result, "bytes"));
 	json_object_set(o, "method", json_object_get(run->spec, "method"));
+	json_object_set(o, "task", json_object_get(about, "task"));
 	json_object_set(o, "target", json_object_get(about, "target"));
 	json_object_set_new(o, "features", names_of(json_object_get(about, "features")));
 	json_object_set(o, "rows", json_object_get(result, "rows"));

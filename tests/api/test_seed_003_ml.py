@@ -162,6 +162,36 @@ def test_the_config_chooses(c):
         assert data["model_type"] == name and data["target"] == "sick" and data["features"] == ["a", "noise"] and "accuracy" in data["metrics"], data
 
 
+def test_trees_of_numbers(c):
+    """The task is the target's where nobody says it; the names that clients look for, and a prediction that is a number."""
+    frame = {"columns": ["a", "place", "cases"], "data": [[i % 9, "north" if i % 2 else "south", 100 + 5 * (i % 9) + 40 * (i % 2)] for i in range(90)]}
+    future = {"columns": ["a", "place"], "data": [[2, "north"], [7, "south"]]}
+    for method, name in (("xgboost", "xgboost.XGBRegressor"), ("random_forest", "xgboost.XGBRFRegressor")):
+        for task in ({}, {"task": "regression"}):
+            model = trained(c, config(c, method=method, target="cases", cv_folds=3, test_size=0.2, **task), frame)
+            data = c.get(f"/api/v1/artifacts/{model}").json()["data"]
+            assert data["model_type"] == name and data["task"] == "regression" and set(data["metrics"]) == {"rmse", "mae", "r2"} and data["metrics"]["r2"] > 0.9, data
+        r = predict(c, model, future)
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed", r.text
+        p = c.get(f"/api/v1/artifacts/{r.json()['prediction_artifact_id']}").json()["data"]["predictions"]
+        assert p["columns"] == ["a", "place", "sample_0"] and [x[2] for x in p["data"]] == pytest.approx([150, 135], abs=8)
+    two = {"columns": ["a", "y"], "data": [[i % 9, i % 9 > 4] for i in range(90)]}
+    for task, says in (({}, "classification"), ({"task": "regression"}, "regression")):
+        data = c.get(f"/api/v1/artifacts/{trained(c, config(c, method='xgboost', **task), two)}").json()["data"]
+        assert data["task"] == says and ("roc_auc" in data["metrics"]) == (says == "classification"), data
+
+
+def test_tasks_that_do_not_fit(c):
+    """At once where the columns tell; else a job that has failed with a sentence."""
+    texts = {"columns": ["a", "y"], "data": [[1, "x"], [2, "z"]]}
+    problem(train(c, config(c, method="xgboost", task="regression"), texts), 400, "data.columns[1]", '"y"', "text", "regression needs numbers")
+    for data, frame, why in (({"task": "classification"}, [[1, 1], [2, 2], [3, 3]], "The target y has more than two values; a classification is between two."),
+                             ({"task": None}, [[1, 1], [2, None], [3, 3], [4, 4]], "Row 2: there is no value in the target y."),
+                             ({"undersample": True}, [[1, 1], [2, 2], [3, 3]], "undersample is about classes; a regression has none.")):
+        r = train(c, config(c, method="random_forest", **data), {"columns": ["a", "y"], "data": frame})
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["error"] == why, r.text
+
+
 def test_fifty_predictions_at_once(g, c, cid):
     """S3-85: each has an answer of its own, and the same result."""
     model, out, lock = trained(c, cid), [], threading.Lock()
@@ -249,7 +279,8 @@ def test_a_config_that_does_not_fit(c):
 @pytest.mark.parametrize("data,frame,words", [
     ({}, {"columns": ["a", "y"], "data": []}, ["row"]),
     ({"method": "logistic_regression"}, {"columns": ["a", "y"], "data": [[1, 1], [2, 1], [3, 1]]}, ["y"]),
-    ({"method": "xgboost"}, {"columns": ["a", "y"], "data": [[1, 1], [2, 2], [3, 3]]}, ["y"]),
+    ({"method": "xgboost"}, {"columns": ["a", "y"], "data": [[1, 1], [2, 1], [3, 1]]}, ["y"]),
+    ({"method": "xgboost", "task": "classification"}, {"columns": ["a", "y"], "data": [[1, 1], [2, 2], [3, 3]]}, ["y"]),
 ])
 def test_what_cannot_be_learned_is_a_failed_job(g, c, data, frame, words):
     """S3-60, S4-63: one sentence, no path and no trace; no model and no file is left."""

@@ -142,6 +142,9 @@ BAD_CONFIGS = [
     ({"name": "n", "data": {"seed": 1.5}}, "data.seed"), ({"name": "n", "data": {"seed": 2 ** 32}}, "data.seed"), ({"name": "n", "data": {"test_size": 0.05}}, "data.test_size"),
     ({"name": "n", "data": {"test_size": 0.6}}, "data.test_size"), ({"name": "n", "data": {"cv_folds": 1}}, "data.cv_folds"), ({"name": "n", "data": {"cv_folds": 11}}, "data.cv_folds"),
     ({"name": "n", "data": {"undersample": 1}}, "data.undersample"),
+    ({"name": "n", "data": {"method": "xgboost", "task": "clustering"}}, "data.task"),
+    ({"name": "n", "data": {"task": "classification"}}, "data.task"),  # the method is linear_regression
+    ({"name": "n", "data": {"method": "logistic_regression", "task": "regression"}}, "data.task"),
 ]
 
 
@@ -157,7 +160,8 @@ def test_bad_configs(c, body, field):
 
 
 @pytest.mark.parametrize("data", [{"test_size": 0}, {"test_size": 0.1}, {"test_size": 0.5}, {"cv_folds": 0}, {"cv_folds": 10}, {"seed": 0}, {"seed": 2 ** 32 - 1}, {"target": None, "features": None},
-                                  {"features": ["a", "b"], "target": "y"}, {"method": "random_forest", "undersample": True}, {"anything": {"else": [1, 2]}}])
+                                  {"features": ["a", "b"], "target": "y"}, {"method": "random_forest", "undersample": True}, {"method": "xgboost", "task": "regression"},
+                                  {"method": "random_forest", "task": "classification"}, {"method": "logistic_regression", "task": None}, {"anything": {"else": [1, 2]}}])
 def test_good_data(c, data):
     """What the engine takes, to its bounds; other members are the caller's own."""
     r = c.post(CONFIGS, json={"name": "n", "data": data})
@@ -237,9 +241,12 @@ def test_the_schema(c):
     s = c.get(f"{CONFIGS}/$schema")
     assert s.status_code == 200 and s.json() == c.get(f"{CONFIGS}/%24schema").json() and s.json()["type"] == "object"
     p = s.json()["properties"]
-    assert set(p) == {"method", "target", "features", "seed", "test_size", "cv_folds", "undersample"} and all(v["description"] for v in p.values())
+    assert set(p) == {"method", "task", "target", "features", "seed", "test_size", "cv_folds", "undersample"} and all(v["description"] for v in p.values())
     for m in p["method"]["enum"]:
         assert c.post(CONFIGS, json={"name": "n", "data": {"method": m}}).status_code == 201
+    assert p["task"]["enum"] == ["classification", "regression", None]
+    for t in p["task"]["enum"]:
+        assert c.post(CONFIGS, json={"name": "n", "data": {"method": "xgboost", "task": t}}).status_code == 201
     assert c.post(CONFIGS, json={"name": "n", "data": {k: v["default"] for k, v in p.items()}}).status_code == 201
     for path in (f"{ARTIFACTS}/$schema", f"{JOBS}/%24schema"):
         assert c.get(path).json()["type"] == "object"

@@ -122,6 +122,39 @@ def test_target_and_features(c):
     fault(c.post("/predict", json={"model_id": b["model_id"], "threshold": 0.5, "data": {"columns": ["a"], "data": [[1]]}}), "threshold")
 
 
+@pytest.mark.parametrize("method", ["xgboost", "random_forest"])
+def test_trees_of_numbers(c, method):
+    """As linear regression: no threshold and no decision; the reply says what the task was, and training_config what was asked for."""
+    frame = {"columns": ["a", "b", "amount"], "data": [[i % 7, i % 5, 100 + 10 * (i % 7) + i % 5] for i in range(140)]}
+    b = trained(c, data=frame, model_type=method, cv_folds=3)
+    assert b["task"] == "regression" and "task" not in b["training_config"] and set(b["metrics"]) == {"rmse", "mae", "r2"} and b["metrics"]["r2"] > 0.9 and b["optimal_threshold"] is None
+    assert len(b["cv"]["rmse"]) == 3 and set(b["feature_importance"]) == {"a", "b"} and "coefficients" not in b and c.get(f"/models/{b['model_id']}/results").json() == b
+    p = c.post("/predict", json={"model_id": b["model_id"], "data": {"columns": ["a", "b"], "data": [[1, 0], [5, 4]]}}).json()
+    assert [list(x) for x in p["predictions"]] == [["application", "prediction"]] * 2 and [x["prediction"] for x in p["predictions"]] == pytest.approx([110, 154], abs=8)
+    assert (p["model_type"], p["threshold"], p["predicted_defaults"], p["predicted_approvals"]) == (method, None, None, None)
+    fault(c.post("/predict", json={"model_id": b["model_id"], "threshold": 0.5, "data": {"columns": ["a", "b"], "data": [[1, 1]]}}), "threshold")
+    row = c.get("/models/" + b["model_id"]).json()
+    assert (row["threshold"], row["roc_auc"], row["accuracy"]) == (None, None, None)
+    # by CSV, and two values as numbers because somebody says so
+    body = "a,y\n" + "".join(f"{i % 7},{int(i % 7 > 3)}\n" for i in range(70))
+    for task in ("regression", "classification"):
+        r = c.post("/train", params={"model_type": method, "cv_folds": 2, "task": task}, content=body.encode(), headers={"content-type": "text/csv"})
+        assert r.status_code == 200 and r.json()["task"] == r.json()["training_config"]["task"] == task and ("rmse" in r.json()["metrics"]) == (task == "regression"), r.text
+
+
+def test_tasks_that_do_not_fit(c):
+    """400 that names the field, before the data where it can be; else what only the data can tell."""
+    frame = {"columns": ["a", "grade", "amount"], "data": [[i, "ABC"[i % 3], i * 2.5] for i in range(30)]}
+    assert "logistic_regression" in fault(train(c, data=frame, task="regression"), "task", "classification only")
+    fault(train(c, data=frame, model_type="linear_regression", task="classification"), "task", "regression only")
+    fault(train(c, data=frame, model_type="xgboost", task="ranking"), "task", "classification, regression")
+    fault(train(c, data=frame, model_type="xgboost", task="regression", target="grade"), "target", "a regression needs numbers")
+    fault(c.post("/train?model_type=xgboost&task=both", content=b"a,b\n1,2\n", headers={"content-type": "text/csv"}), "task")
+    fault(c.post("/train?task=regression", content=b"a,b\n1,2\n", headers={"content-type": "text/csv"}), "task")
+    for more in ({"task": "classification"}, {"target": "grade"}):
+        assert "more than two values" in fault(train(c, data=frame, model_type="xgboost", **more), None, code="TRAINING_FAILED")
+
+
 def test_models_are_shown(c, model):
     """S4-44: what /train made is in the list, its results are the reply; S4-67: document 003's routes see it."""
     row = c.get("/models/" + model["model_id"]).json()

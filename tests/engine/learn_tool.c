@@ -108,6 +108,10 @@ static struct tg_plan read_plan(const char *text)
 		.test_size = json_number_value(json_object_get(o, "test_size")), .cv_folds = (unsigned)json_integer_value(json_object_get(o, "cv_folds")),
 		.undersample = json_is_true(json_object_get(o, "undersample")), .threads = (unsigned)json_integer_value(json_object_get(o, "threads")) };
 	const char *method = json_string_value(json_object_get(o, "method"));
+	const char *task = json_string_value(json_object_get(o, "task"));
+	for (int i = 1; i < TG_TASK_COUNT; i++)
+		if (task && strcmp(task, tg_task_names[i]) == 0)
+			p.task = (enum tg_task_kind)i;
 	for (int i = 0; i < TG_METHOD_COUNT; i++)
 		if (method && strcmp(method, tg_method_names[i]) == 0)
 			p.method = (enum tg_method)i;

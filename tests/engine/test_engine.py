@@ -15,7 +15,7 @@ import sys
 import pytest
 
 from lib.engine import FUTURE, PREDICTED, TRAIN, Engine, children, gone, long_data, ulid, until
-from lib.gate import BINARY, clean_env
+from lib.gate import BINARY, ROOT, clean_env
 
 
 @pytest.fixture
@@ -89,6 +89,52 @@ def test_each_method_of_classification(one, method):
     assert got["positive"] == 1
     high, low = (row[2] for row in json.loads((one.spool / got["file"]).read_text())["data"])
     assert high > 0.5 > low
+
+
+def settled(e, job, file, frame, **more):
+    """Predicts with a file of the folder of models: the last line."""
+    assert e.intake("predict", job, {"historic": {"columns": [], "data": []}, "future": frame}).status_code == 200
+    return e.predict(job, file, hashlib.sha256((e.models / file).read_bytes()).hexdigest(), **more)
+
+
+def sample(e, got):
+    return [row[-1] for row in json.loads((e.spool / got["result"]["file"]).read_text())["data"]]
+
+
+@pytest.mark.parametrize("method", ["xgboost", "random_forest"])
+def test_trees_of_numbers(one, method):
+    """The task is the target's, or what is asked for; a prediction is a number, and there is no threshold to be above."""
+    rows = [[i % 7, i % 3, 100 + 10 * (i % 7) + i % 3] for i in range(200)]
+    result = one.model(ulid(12), f"numbers-{method}.tgm", method, "y", data={"columns": ["a", "b", "y"], "data": rows}, test_size=0.2, cv_folds=3)
+    about, report = result["about"], result["report"]
+    assert (about["task"], about["classes"], about["threshold"]) == ("regression", None, None) and report["task"] == "regression"
+    assert set(report["metrics"]) == {"rmse", "mae", "r2"} and report["metrics"]["r2"] > 0.9 and len(report["cv"]["rmse"]) == 3 and "optimal_threshold" not in report
+    future = {"columns": ["a", "b"], "data": [[6, 1], [0, 1]]}
+    got = settled(one, ulid(13), f"numbers-{method}.tgm", future)
+    assert got["result"]["positive"] is None and sample(one, got) == pytest.approx([161, 101], abs=8)
+    assert one.intake("credit-predict", ulid(13), {"data": future}).status_code == 200
+    got = one.predict(ulid(13), f"numbers-{method}.tgm", result["sha256"], **{"as": "applications"})["result"]
+    assert [list(x) for x in json.loads((one.spool / got["file"]).read_text())] == [["application", "prediction"]] * 2
+    # asked for
+    two = {"columns": ["a", "y"], "data": [[i % 7, int(i % 7 > 3)] for i in range(100)]}
+    for task, says in ((None, "classification"), ("classification", "classification"), ("regression", "regression")):
+        assert one.model(ulid(14), "task.tgm", method, "y", data=two, task=task)["about"]["task"] == says
+    assert one.intake("train", ulid(14), {"data": {"columns": ["a", "y"], "data": [r[1:] for r in rows]}}).status_code == 200
+    assert one.train(ulid(14), method, "y", task="classification")[-1]["error"] == "The target y has more than two values; a classification is between two."
+
+
+def test_models_of_earlier_versions(one):
+    """What the first version wrote is read and predicts what it said there; what a later one wrote is refused by its head."""
+    folder = ROOT / "tests/engine/models"
+    said = json.loads((folder / "version_1.json").read_text())
+    for method, want in said["predictions"].items():
+        data = (folder / f"version_1_{method}.tgm").read_bytes()
+        assert data[:8] == b"TGMODEL1"
+        (one.models / "old.tgm").write_bytes(data)
+        got = settled(one, ulid(15), "old.tgm", {"columns": said["columns"], "data": said["data"]})
+        assert sample(one, got) == pytest.approx(want, rel=1e-9) and (got["result"]["positive"] is None) == (method == "linear_regression"), method
+        (one.models / "later.tgm").write_bytes(b"TGMODEL3" + data[8:])
+        assert settled(one, ulid(15), "later.tgm", {"columns": said["columns"], "data": said["data"]})["refused"] == "The model was made by a later version of Tollgate."
 
 
 def test_applications(one):
@@ -211,7 +257,7 @@ def test_too_large(one):
 
 @pytest.mark.parametrize("path,body", [
     ("/train", {"job": "../x"}), ("/train", {"job": "01ktest0000000000000000000"}), ("/train", {"method": "magic"}), ("/train", {"target": 3}), ("/train", {"features": []}),
-    ("/train", {"features": [1]}), ("/train", {"seed": -1}), ("/train", {"seed": 2**32}), ("/train", {"seed": 1.5}), ("/train", {"test_size": 0.05}), ("/train", {"test_size": "x"}),
+    ("/train", {"features": [1]}), ("/train", {"task": "clustering"}), ("/train", {"task": 1}), ("/train", {"task": ""}), ("/train", {"seed": -1}), ("/train", {"seed": 2**32}), ("/train", {"seed": 1.5}), ("/train", {"test_size": 0.05}), ("/train", {"test_size": "x"}),
     ("/train", {"cv_folds": 1}), ("/train", {"cv_folds": 11}), ("/train", {"undersample": 1}),
     ("/predict", {"model": "a/b.tgm"}), ("/predict", {"model": ".."}), ("/predict", {"model": 3}), ("/predict", {"sha256": "00"}), ("/predict", {"sha256": "G" * 64}), ("/predict", {"as": "x"}),
     ("/predict", {"threshold": 1.5}), ("/predict", {"threshold": "x"}), ("/predict", {"include_probabilities": 1}), ("/predict", {"job": None}), ("/forget", {"job": "01"}), ("/forget", {"job": "*"}),

@@ -11,11 +11,12 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, r2_score, recall_score, roc_auc_score, roc_curve
-from sklearn.model_selection import StratifiedKFold
+from sklearn.metrics import (accuracy_score, confusion_matrix, f1_score, mean_absolute_error, mean_squared_error, precision_score, r2_score, recall_score, roc_auc_score,
+                             roc_curve)
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from xgboost import XGBClassifier, XGBRFClassifier
+from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
 from lib.gate import BINARY, ROOT, clean_env
 
@@ -24,6 +25,7 @@ TOOL = next((d / "learn_tool" for d in KINDS if (d / "learn_tool").exists()), No
 pytestmark = pytest.mark.skipif(TOOL is None, reason="learn_tool is not built: sh scripts/build.sh asan")
 SEED = 7
 PYTHON = {"xgboost": XGBClassifier, "random_forest": XGBRFClassifier}
+OF_NUMBERS = {"xgboost": XGBRegressor, "random_forest": XGBRFRegressor}
 
 
 def write(path, columns):
@@ -72,6 +74,16 @@ def part(columns, mask):
 def close(a, b, within):
     worst = np.abs(np.asarray(a) - np.asarray(b)).max()
     assert worst <= within, worst
+
+
+def shares(python, columns, texts):
+    """What XGBoost's Python package says of the features, as shares; of the columns that are one text each, together."""
+    want = {}
+    for k, v in python.get_booster().get_score(importance_type="total_gain").items():
+        name = columns[int(k[1:])]
+        name = texts if name in ("high", "low", "middle") else name
+        want[name] = want.get(name, 0) + v
+    return {k: v / sum(want.values()) for k, v in want.items()}
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +157,68 @@ def test_trees(tmp_path, sets, method, name, texts, nulls):
     want = python.predict_proba(matrix(part(theirs, ~m)))[:, 1]
     close(got, want, 1e-6)
     assert roc_auc_score(y[~m], got) == pytest.approx(roc_auc_score(y[~m], want), abs=1e-3)
-    gain = python.get_booster().get_score(importance_type="total_gain")
-    columns = list(theirs)
-    want = {}
-    for k, v in gain.items():
-        column = columns[int(k[1:])]
-        want["size" if texts and column in ("high", "low", "middle") else column] = want.get("size" if texts and column in ("high", "low", "middle") else column, 0) + v
+    want = shares(python, list(theirs), "size")
     for k, v in answer["report"]["feature_importance"].items():
-        assert v == pytest.approx(want.get(k, 0) / sum(want.values()), abs=1e-6), k
+        assert v == pytest.approx(want.get(k, 0), abs=1e-6), k
+
+
+def synthetic():
+    """A thousand rows: numbers of several sizes, a fifth of them missing, a text, and a target far from 0."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1000, 5)) * [1, 1e-3, 1e6, 10, 1]
+    y = 1e5 + 300 * x[:, 0] + 2e5 * x[:, 1] * (x[:, 3] > 0) + x[:, 2] / 1e4 + 100 * np.abs(x[:, 4]) + rng.normal(size=1000)
+    hidden = x.copy()
+    hidden[rng.random(x.shape) < 0.2] = np.nan
+    hidden[:, 3] = x[:, 3]
+    return hidden, y
+
+
+@pytest.mark.parametrize("method", OF_NUMBERS)
+@pytest.mark.parametrize("name", ["diabetes", "diabetes, texts", "synthetic"])
+def test_trees_of_numbers(tmp_path, method, name):
+    """The same numbers as XGBRegressor's and XGBRFRegressor's, on rows that they have not seen."""
+    x, y = synthetic() if name == "synthetic" else load_diabetes(return_X_y=True, scaled=False)
+    m = halves(len(y))
+    ours, theirs = with_texts(named(x), "c3") if name != "diabetes" else (named(x), named(x))
+    python = OF_NUMBERS[method](random_state=SEED, n_jobs=1).fit(matrix(part(theirs, m)), y[m])
+    answer, got = learn(tmp_path, {**part(ours, m), "y": y[m]}, part(ours, ~m), method=method)
+    want = python.predict(matrix(part(theirs, ~m)))
+    assert answer["about"]["task"] == answer["report"]["task"] == "regression" and answer["about"]["classes"] is None
+    close(got / want, 1, 1e-6)
+    assert np.std(got) > 1 and abs(r2_score(y[~m], got)) > 0.2, "there was something to predict"
+    want = shares(python, list(theirs), "size")
+    assert set(answer["report"]["feature_importance"]) == set(ours) >= set(want)
+    for k, v in answer["report"]["feature_importance"].items():
+        assert v == pytest.approx(want.get(k, 0), abs=1e-6), k
+
+
+@pytest.mark.parametrize("method", OF_NUMBERS)
+def test_measures_of_numbers(tmp_path, method):
+    """Of two values as well, where that is asked for; what the report says is what scikit-learn says of the predictions, and the folds are as good as Python's."""
+    x, y = load_diabetes(return_X_y=True)
+    answer, got = learn(tmp_path, named(x, y), named(x), method=method, cv_folds=5, threads=2)
+    metrics, cv = answer["report"]["metrics"], answer["report"]["cv"]
+    assert set(metrics) == {"rmse", "mae", "r2"} and answer["report"]["measured_on"] == "training"
+    assert metrics["rmse"] == pytest.approx(math.sqrt(mean_squared_error(y, got))) and metrics["mae"] == pytest.approx(mean_absolute_error(y, got)) and metrics["r2"] == pytest.approx(r2_score(y, got))
+    assert cv["folds"] == len(cv["rmse"]) == 5 and cv["mean"] == pytest.approx(np.mean(cv["rmse"])) and cv["std"] == pytest.approx(np.std(cv["rmse"]))
+    python = [math.sqrt(mean_squared_error(y[b], OF_NUMBERS[method](n_jobs=1).fit(x[a], y[a]).predict(x[b]))) for a, b in KFold(5, shuffle=True, random_state=1).split(x)]
+    assert cv["mean"] == pytest.approx(np.mean(python), rel=0.08)
+    two = (y > 150).astype(int)
+    python = OF_NUMBERS[method](random_state=SEED, n_jobs=1).fit(x, two)
+    answer, got = learn(tmp_path, named(x, two), named(x), method=method, task="regression")
+    close(got, python.predict(x), 1e-6)
+    answer, got = learn(tmp_path, named(x, two), named(x), method=method)
+    assert answer["report"]["task"] == "classification" and got.min() >= 0 and got.max() <= 1
+
+
+def test_trees_of_many_numbers(tmp_path):
+    """Past a million cells by histograms."""
+    rng = np.random.default_rng(6)
+    x, future = (rng.normal(size=(n, 15)).round(2) for n in (66_700, 2000))
+    y, truth = (3 * v[:, 0] + v[:, 1] * v[:, 2] + 50 for v in (x, future))
+    python = XGBRegressor(random_state=SEED, n_jobs=1, tree_method="hist").fit(x, y)
+    _, got = learn(tmp_path, named(x, y), named(future), method="xgboost")
+    assert r2_score(truth, got) == pytest.approx(r2_score(truth, python.predict(future)), abs=1e-3) and r2_score(truth, got) > 0.95
 
 
 def test_trees_of_many_rows(tmp_path):

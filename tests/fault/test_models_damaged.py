@@ -20,7 +20,7 @@ def wide(n=400):
 
 
 WIDE_FUTURE = {"columns": ["a", "b", "place"], "data": [[0.5, 0.25, "place 7"], [0.1, 0.9, "nowhere"]]}
-MODELS = {"linear": ({}, FRAME, FUTURE), "forest": ({"method": "random_forest"}, wide(), WIDE_FUTURE)}
+MODELS = {"linear": ({}, FRAME, FUTURE), "forest": ({"method": "random_forest"}, wide(), WIDE_FUTURE), "numbers": ({"method": "xgboost", "task": "regression"}, wide(), WIDE_FUTURE)}
 
 
 class Stored:
@@ -151,6 +151,16 @@ def test_another_models_files(s):
     s.refused("linear", at_once=True)
     s.file(one).write_bytes(s.files[s.file(other)])
     s.refused("linear", at_once=True)
+
+
+def test_a_later_version(s):
+    """A gate of a later version that shares the folder may write what this one does not know."""
+    for name in MODELS:
+        path, meta = s.file(s.ids[name]), s.file(s.ids[name], "json")
+        data = b"TGMODEL9" + s.files[path][8:]
+        path.write_bytes(data)
+        meta.write_text(json.dumps({**json.loads(s.files[meta]), "sha256": hashlib.sha256(data).hexdigest()}))
+        assert s.refused(name) == "The model was made by a later version of Tollgate."
 
 
 @pytest.mark.parametrize("ext", ["tgm", "pkl", "joblib"])

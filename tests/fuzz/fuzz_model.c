@@ -1,5 +1,6 @@
 /*
- * A model's file from memory. First byte even: the rest is the file. Odd: the rest is a body, and the head is made to fit, so that what is behind the digest is reached. What is accepted tells of
+ * A model's file from memory. First byte even: the rest is the file. Odd: the rest is a body (of version 2 where 2 is in the byte), and the head is made to fit, so that what is behind the digest is
+ * reached. What is accepted tells of
  * itself, and predicts for a frame of its own columns: finite numbers, or a sentence.
  */
 #include "engine/model.h"
@@ -38,7 +39,7 @@ static void predict(const struct tg_trained *m)
 	struct tg_err err = { "" };
 	if (tg_predict(m, &f, out, &err)) {
 		for (int i = 0; i < ROWS; i++)
-			must(isfinite(out[i]) && (m->fit.method == TG_METHOD_LINEAR || (out[i] >= 0 && out[i] <= 1)));
+			must(isfinite(out[i]) && (!tg_trained_classifies(m) || (out[i] >= 0 && out[i] <= 1)));
 	} else {
 		must(err.text[0] != 0);
 	}
@@ -57,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(p + (body ? HEAD : 0), data + 1, size - 1);
 	if (body) {
 		uint64_t length = size - 1;
-		memcpy(p, "TGMODEL1", 8);
+		memcpy(p, data[0] & 2 ? "TGMODEL2" : "TGMODEL1", 8);
 		memcpy(p + 8, &length, sizeof length);
 		crypto_hash_sha256(p + 16, p + HEAD, size - 1);
 	}

@@ -21,7 +21,7 @@ static void same(const json_t *got, const char *want)
 	json_decref(w);
 }
 
-#define DEFAULTS "\"model_type\":\"logistic_regression\",\"target\":null,\"dataset\":null,\"random_state\":42,\"cv_folds\":5,\"undersample\":false,\"selected_features\":null"
+#define DEFAULTS "\"model_type\":\"logistic_regression\",\"task\":null,\"target\":null,\"dataset\":null,\"random_state\":42,\"cv_folds\":5,\"undersample\":false,\"selected_features\":null"
 
 static void defaults(void **state)
 {
@@ -49,6 +49,8 @@ static void faults(void **state)
 		{ "{\"undersample\":0}", "undersample" }, { "{\"selected_features\":{}}", "selected_features" }, { "{\"selected_features\":[\"a\",\"\"]}", "selected_features[1]" },
 		{ "{\"selected_features\":[\"a\",\"b\",\"a\"]}", "selected_features[2]" }, { "{\"dataset\":\"a/b\"}", "dataset" }, { "{\"dataset\":\".a\"}", "dataset" }, { "{\"dataset\":\"a\\tb\"}", "dataset" },
 		{ "{\"dataset\":[]}", "dataset" }, { "{\"model_type\":\"xgboos\"}", "model_type" },
+		{ "{\"task\":\"clustering\",\"model_type\":\"xgboost\"}", "task" }, { "{\"task\":true}", "task" }, { "{\"task\":\"regression\"}", "task" },
+		{ "{\"task\":\"classification\",\"model_type\":\"linear_regression\"}", "task" },
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct tg_fields_fault f = { "", "" };
@@ -77,6 +79,7 @@ static void queries(void **state)
 		{ "selected_features=a,b+c,", "{\"selected_features\":[\"a\",\"b c\",\"\"]}", NULL },
 		{ "selected_features=%5B%22a%2Cb%22%5D", "{\"selected_features\":[\"a,b\"]}", NULL },
 		{ "target=5&dataset=true", "{\"target\":\"5\",\"dataset\":\"true\"}", NULL }, /* names stay texts */
+		{ "model_type=xgboost&task=regression", "{\"model_type\":\"xgboost\",\"task\":\"regression\"}", NULL },
 		{ "cv_folds=three", "{\"cv_folds\":\"three\"}", NULL },                         /* which the check of the value finds */
 		{ "cv_folds=3&cv_folds=3", NULL, "cv_folds" },
 		{ "cv_folds", NULL, "cv_folds" },
@@ -143,7 +146,8 @@ static void plan(const char *members, const char *columns, const char *target, c
 		assert_string_equal(json_string_value(json_object_get(config, "target")), target);
 		assert_true(json_equal(json_object_get(p, "method"), json_object_get(config, "model_type")));
 		assert_true(json_equal(json_object_get(p, "seed"), json_object_get(config, "random_state")));
-		assert_int_equal(json_object_size(p), 7);
+		assert_true(json_equal(json_object_get(p, "task"), json_object_get(config, "task")));
+		assert_int_equal(json_object_size(p), 8);
 	} else {
 		assert_null(p);
 		assert_string_equal(f.field, field);
@@ -163,6 +167,9 @@ static void plans(void **state)
 	plan("{\"target\":\"a\",\"selected_features\":[\"z\",\"loan_status\"]}", COLUMNS("z"), "a", NULL);
 	plan("{}", "{\"columns\":[{\"name\":\"a\",\"type\":\"number\"},{\"name\":\"b\",\"type\":\"text\"}]}", "b", NULL);
 	plan("{\"model_type\":\"linear_regression\"}", "{\"columns\":[{\"name\":\"a\",\"type\":\"number\"},{\"name\":\"b\",\"type\":\"text\"}]}", NULL, "target");
+	plan("{\"model_type\":\"xgboost\",\"task\":\"regression\",\"target\":\"z\"}", COLUMNS("z"), NULL, "target");
+	plan("{\"model_type\":\"xgboost\",\"task\":\"regression\",\"target\":\"a\"}", COLUMNS("z"), "a", NULL);
+	plan("{\"model_type\":\"random_forest\",\"task\":\"classification\",\"target\":\"z\"}", COLUMNS("z"), "z", NULL);
 	plan("{\"target\":\"b\"}", COLUMNS("z"), NULL, "target");
 	plan("{\"selected_features\":[\"a\",\"b\"]}", COLUMNS("z"), NULL, "selected_features[1]");
 	plan("{\"selected_features\":[\"loan_status\"]}", COLUMNS("z"), NULL, "selected_features[0]");

@@ -332,6 +332,91 @@ static void test_report(void **state)
 	free(s);
 }
 
+/* What a target asks for, where the plan does not say it; and what each answers with. */
+static void test_tasks(void **state)
+{
+	(void)state;
+	static const struct tg_slice words[] = { { "no", 2 }, { "yes", 3 } };
+	const struct {
+		struct tg_column target;
+		enum tg_task_kind asked;
+		bool classes;
+	} cases[] = {
+		{ NUMBERS("y", 0, 1, 0, 1, 0, 1, 0, 1), TG_TASK_BY_TARGET, true },
+		{ NUMBERS("y", 0.25, 7, 0.25, 7, 0.25, 7, 0.25, 7), TG_TASK_BY_TARGET, true },
+		{ TEXTS("y", words, 0, 1, 0, 1, 0, 1, 0, 1), TG_TASK_BY_TARGET, true },
+		{ NUMBERS("y", 0, 1, 0, 1, 0, 1, 0, 2), TG_TASK_BY_TARGET, false },
+		{ NUMBERS("y", 0, 1, 0, 1, 0, 1, 0, 1), TG_TASK_REGRESSION, false },
+		{ NUMBERS("y", 0, 1, 0, 1, 0, 1, 0, 1), TG_TASK_CLASSIFICATION, true },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int method = TG_METHOD_XGBOOST; method <= TG_METHOD_FOREST; method++) {
+			struct tg_column c[] = { NUMBERS("a", 1, 2, 1, 2, 1, 2, 1, 2), cases[i].target };
+			struct tg_frame f = FRAME(8, c);
+			json_t *report;
+			struct tg_trained *m = trained(&f, (struct tg_plan){ .method = (enum tg_method)method, .task = cases[i].asked }, &report);
+			json_t *about = tg_trained_about(m);
+			const char *task = cases[i].classes ? "classification" : "regression";
+			assert_int_equal(tg_trained_classifies(m), cases[i].classes);
+			assert_string_equal(json_string_value(json_object_get(about, "task")), task);
+			assert_string_equal(json_string_value(json_object_get(report, "task")), task);
+			assert_int_equal(json_is_array(json_object_get(about, "classes")), cases[i].classes);
+			assert_int_equal(json_is_real(json_object_get(about, "threshold")), cases[i].classes);
+			assert_int_equal(json_object_get(report, "optimal_threshold") != NULL, cases[i].classes);
+			assert_int_equal(json_object_get(json_object_get(report, "metrics"), "rmse") != NULL, !cases[i].classes);
+			assert_null(json_object_get(report, "coefficients"));
+			json_decref(about);
+			json_decref(report);
+			tg_trained_free(m);
+		}
+}
+
+/* Trees of numbers: the levels that are there, nulls and texts as to classes; and far from where the sum begins. */
+static void test_numbers_by_trees(void **state)
+{
+	(void)state;
+	enum { N = 400 };
+	struct tg_rng r = tg_seeded(4, 4);
+	double *a = calloc(N, sizeof *a), *y = calloc(N, sizeof *y);
+	uint32_t *w = calloc(N, sizeof *w);
+	for (size_t i = 0; i < N; i++) {
+		a[i] = i % 4 ? (double)tg_below(&r, 100) : NAN;
+		w[i] = tg_below(&r, 2);
+		y[i] = 1e6 + 1000 * (w[i] ? 3 : 1) + (i % 4 ? a[i] : 5000) + (double)tg_below(&r, 3) / 10;
+	}
+	struct tg_column c[] = { { .name = "a", .type = TG_COLUMN_NUMBER, .number = a }, { .name = "w", .type = TG_COLUMN_TEXT, .word = w, .words = colours, .nwords = 2 },
+		{ .name = "y", .type = TG_COLUMN_NUMBER, .number = y } };
+	struct tg_column future[] = { NUMBERS("a", NAN, 50, NAN, 50), TEXTS("w", colours, 0, 0, 1, 1) };
+	const double wanted[] = { 1006000, 1001050, 1008000, 1003050 };
+	struct tg_frame f = FRAME(N, c), x = FRAME(4, future);
+	for (int method = TG_METHOD_XGBOOST; method <= TG_METHOD_FOREST; method++) {
+		bool forest = method == TG_METHOD_FOREST; /* each of its trees sees a part of the columns at a split, and there is one round */
+		json_t *report;
+		double out[4];
+		struct tg_trained *m = trained(&f, (struct tg_plan){ .method = (enum tg_method)method, .seed = 1, .test_size = 0.25, .cv_folds = 4 }, &report);
+		predicted(m, &x, out);
+		same(out, wanted, 4, forest ? 700 : 100);
+		json_t *metrics = json_object_get(report, "metrics"), *cv = json_object_get(report, "cv");
+		assert_true(json_number_value(json_object_get(metrics, "r2")) > 0.95 && json_number_value(json_object_get(metrics, "rmse")) >= json_number_value(json_object_get(metrics, "mae")));
+		assert_int_equal(json_array_size(json_object_get(cv, "rmse")), 4);
+		assert_true(json_number_value(json_object_get(cv, "mean")) < (forest ? 700 : 100) && json_number_value(json_object_get(cv, "mean")) > 0);
+		assert_true(json_number_value(json_object_get(json_object_get(report, "feature_importance"), "a")) > 0.5);
+		json_decref(report);
+		tg_trained_free(m);
+	}
+	/* As large as they may be: still a model, and finite. */
+	for (size_t i = 0; i < N; i++)
+		y[i] = (w[i] ? 1e15 : -1e15) + 1e10 * (double)i;
+	for (size_t i = 0; i < N; i++)
+		y[i] = fmax(-1e15, fmin(1e15, y[i]));
+	double out[4];
+	once(&f, (struct tg_plan){ .method = TG_METHOD_XGBOOST }, &x, out);
+	same(out, (double[]){ -1e15, -1e15, 1e15, 1e15 }, 4, 1e13);
+	free(a);
+	free(y);
+	free(w);
+}
+
 struct seen {
 	unsigned last, calls;
 };
@@ -374,19 +459,30 @@ static void test_what_cannot_be_learnt_from(void **state)
 {
 	(void)state;
 	struct tg_column c[] = { NUMBERS("a", 1, 2, 3, 4), TEXTS("t", colours, 0, 1, 2, 0), NUMBERS("k", 5, 5, 5, 5), NUMBERS("y", 0, 1, 0, 1), NUMBERS("n", 0, 1, NAN, 1), NOTHING("e"),
-		NUMBERS("big", 1e300, -1e300, 1e300, 5), NUMBERS("one", 0, 0, 0, 1) };
-	struct tg_frame f = FRAME(4, c), none = { .rows = 0, .ncolumns = 8, .columns = c }, bare = { 0 };
+		NUMBERS("big", 1e300, -1e300, 1e300, 5), NUMBERS("one", 0, 0, 0, 1), NUMBERS("many", 1, NAN, 2, 3) };
+	struct tg_frame f = FRAME(4, c), none = { .rows = 0, .ncolumns = 9, .columns = c }, bare = { 0 };
 	const char *a[] = { "a" }, *gone[] = { "a", "b" }, *self[] = { "y" }, *twice[] = { "a", "a" }, *empty[] = { "e" }, *big[] = { "big" };
 #define PLAN(...) (struct tg_plan){ __VA_ARGS__ }
 	refused(&none, PLAN(.method = TG_METHOD_LINEAR, .target = "y"), "There are no rows to learn from.");
 	refused(&bare, PLAN(.method = TG_METHOD_LINEAR), "There are no columns to learn from.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "q"), "The target q is not a column.");
-	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "t"), "The target t holds texts; a linear regression is about numbers.");
+	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "t"), "The target t holds texts; a regression is about numbers.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .task = TG_TASK_REGRESSION, .target = "t"), "The target t holds texts; a regression is about numbers.");
+	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .task = TG_TASK_CLASSIFICATION, .target = "y"), "A linear regression predicts numbers; it is no classification.");
+	refused(&f, PLAN(.method = TG_METHOD_LOGISTIC, .task = TG_TASK_REGRESSION, .target = "a"), "A logistic regression is a classification; it predicts no numbers.");
+	refused(&f, PLAN(.method = TG_METHOD_FOREST, .task = TG_TASK_COUNT, .target = "y"), "There is no such task.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "k"), "The target k has one value only.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "e"), "The target e has one value only.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "big"), "Row 1: the number in the target big is too large.");
 	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "k"), "The target k has one value only.");
-	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "a"), "The target a has more than two values; a classification is between two.");
+	refused(&f, PLAN(.method = TG_METHOD_LOGISTIC, .target = "a"), "The target a has more than two values; a classification is between two.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .task = TG_TASK_REGRESSION, .target = "k"), "The target k has one value only.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .task = TG_TASK_REGRESSION, .target = "n"), "Row 3: there is no value in the target n.");
+	refused(&f, PLAN(.method = TG_METHOD_FOREST, .target = "many"), "Row 2: there is no value in the target many.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "big"), "Row 1: the number in the target big is too large.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "a", .undersample = true), "undersample is about classes; a regression has none.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "a", .cv_folds = 5), "There are 4 rows, fewer than the 5 folds.");
+	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .task = TG_TASK_CLASSIFICATION, .target = "a"), "The target a has more than two values; a classification is between two.");
 	refused(&f, PLAN(.method = TG_METHOD_FOREST, .target = "t"), "The target t has more than two values; a classification is between two.");
 	refused(&f, PLAN(.method = TG_METHOD_LOGISTIC, .target = "n"), "Row 3: there is no value in the target n.");
 	refused(&f, PLAN(.method = TG_METHOD_LOGISTIC, .target = "e"), "Row 1: there is no value in the target e.");
@@ -400,7 +496,7 @@ static void test_what_cannot_be_learnt_from(void **state)
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "y", .cv_folds = 5), "There are 4 rows, fewer than the 5 folds.");
 	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "y", .cv_folds = 3), "The smaller class of the target y has 2 rows, fewer than the 3 folds.");
 	refused(&f, PLAN(.method = TG_METHOD_XGBOOST, .target = "one", .test_size = 0.2), "The smaller class of the target one has 1 row, fewer than the 2 parts.");
-	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "y", .undersample = true), "undersample is about classes; a linear regression has none.");
+	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "y", .undersample = true), "undersample is about classes; a regression has none.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "y", .cv_folds = 11), "cv_folds must be 0 or 2 to 10.");
 	refused(&f, PLAN(.method = TG_METHOD_LINEAR, .target = "y", .test_size = 0.05), "test_size must be 0 or 0.1 to 0.5.");
 	refused(&f, PLAN(.method = TG_METHOD_COUNT, .target = "y"), "There is no such method.");
@@ -495,6 +591,8 @@ int main(void)
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_one_seed_one_model),
 		cmocka_unit_test(test_report),
+		cmocka_unit_test(test_tasks),
+		cmocka_unit_test(test_numbers_by_trees),
 		cmocka_unit_test(test_progress),
 		cmocka_unit_test(test_what_cannot_be_learnt_from),
 		cmocka_unit_test(test_bounds),

@@ -1,4 +1,5 @@
 /* Plans of trainings, and frames against models: what is taken, what is refused and under which name. */
+#include "api/ml_config.h"
 #include "api/ml_plan.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,11 +41,46 @@ static void plan(const char *config, const char *frame, const char *want, const 
 static void plans(void **state)
 {
 	(void)state;
-	plan("{}", FRAME, "{\"method\":\"linear_regression\",\"target\":\"y\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}", NULL);
+	plan("{}", FRAME, "{\"method\":\"linear_regression\",\"task\":null,\"target\":\"y\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}", NULL);
 	plan("{\"method\":\"xgboost\",\"target\":\"place\",\"features\":[\"y\"],\"seed\":7,\"test_size\":0.25,\"cv_folds\":5,\"undersample\":true,\"note\":\"mine\"}", FRAME,
-	     "{\"method\":\"xgboost\",\"target\":\"place\",\"features\":[\"y\"],\"seed\":7,\"test_size\":0.25,\"cv_folds\":5,\"undersample\":true}", NULL);
-	plan("{\"target\":null,\"features\":null}", FRAME, "{\"method\":\"linear_regression\",\"target\":\"y\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}",
+	     "{\"method\":\"xgboost\",\"task\":null,\"target\":\"place\",\"features\":[\"y\"],\"seed\":7,\"test_size\":0.25,\"cv_folds\":5,\"undersample\":true}", NULL);
+	plan("{\"target\":null,\"features\":null}", FRAME, "{\"method\":\"linear_regression\",\"task\":null,\"target\":\"y\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}",
 	     NULL);
+}
+
+/* Which task a method can do; what a target asks for is the engine's to find. */
+static void tasks(void **state)
+{
+	(void)state;
+	plan("{\"method\":\"xgboost\",\"task\":\"regression\"}", FRAME,
+	     "{\"method\":\"xgboost\",\"task\":\"regression\",\"target\":\"y\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}", NULL);
+	plan("{\"method\":\"random_forest\",\"task\":\"classification\",\"target\":\"place\"}", FRAME,
+	     "{\"method\":\"random_forest\",\"task\":\"classification\",\"target\":\"place\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}", NULL);
+	plan("{\"method\":\"random_forest\",\"task\":\"regression\",\"target\":\"place\"}", FRAME, NULL, "data.columns[1]");
+	plan("{\"method\":\"logistic_regression\",\"task\":\"regression\"}", FRAME, NULL, "config"); /* kept by a program that knew no tasks */
+	plan("{\"task\":\"clustering\"}", FRAME, NULL, "config");
+	static const struct {
+		const char *data, *why; /* NULL: right */
+	} rows[] = {
+		{ "{\"task\":null}", NULL },
+		{ "{\"task\":\"regression\"}", NULL },
+		{ "{\"method\":\"logistic_regression\",\"task\":\"classification\"}", NULL },
+		{ "{\"method\":\"xgboost\",\"task\":\"classification\"}", NULL },
+		{ "{\"method\":\"random_forest\",\"task\":\"regression\"}", NULL },
+		{ "{\"task\":\"classification\"}", "cannot be classification with linear_regression, which does regression only" },
+		{ "{\"method\":\"linear_regression\",\"task\":\"classification\"}", "cannot be classification with linear_regression, which does regression only" },
+		{ "{\"method\":\"logistic_regression\",\"task\":\"regression\"}", "cannot be regression with logistic_regression, which does classification only" },
+		{ "{\"method\":\"xgboost\",\"task\":\"\"}", "must be one of classification, regression, or null" },
+		{ "{\"method\":\"xgboost\",\"task\":1}", "must be one of classification, regression, or null" },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct tg_fields_fault f = { "", "" };
+		json_t *data = of(rows[i].data);
+		assert_int_equal(tg_ml_config_check(data, &f), rows[i].why == NULL);
+		assert_string_equal(f.field, rows[i].why ? "data.task" : "");
+		assert_string_equal(f.why, rows[i].why ? rows[i].why : "");
+		json_decref(data);
+	}
 }
 
 static void faults(void **state)
@@ -92,6 +128,6 @@ static void fits(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(plans), cmocka_unit_test(faults), cmocka_unit_test(fits) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(plans), cmocka_unit_test(tasks), cmocka_unit_test(faults), cmocka_unit_test(fits) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,9 +49,16 @@ static int remove_folder(void **state)
 	return rmdir(folder_name); /* empty: each test takes its own away */
 }
 
-static struct tg_trained *model(enum tg_method method)
+/* What there is to write: a method each, and trees of numbers. */
+static const struct tg_plan kinds[] = { { .method = TG_METHOD_LINEAR, .seed = 42 }, { .method = TG_METHOD_LOGISTIC, .seed = 42 }, { .method = TG_METHOD_XGBOOST, .seed = 42 },
+	{ .method = TG_METHOD_FOREST, .seed = 42 }, { .method = TG_METHOD_XGBOOST, .task = TG_TASK_REGRESSION, .seed = 42 },
+	{ .method = TG_METHOD_FOREST, .task = TG_TASK_REGRESSION, .seed = 42 } };
+enum { LINEAR, LOGISTIC, XGBOOST, FOREST, XGBOOST_NUMBERS, FOREST_NUMBERS, KINDS };
+_Static_assert(sizeof kinds / sizeof *kinds == KINDS, "as named");
+
+static struct tg_trained *model(unsigned kind)
 {
-	struct tg_plan plan = { .method = method, .seed = 42 };
+	struct tg_plan plan = kinds[kind];
 	json_t *report;
 	struct tg_err err;
 	struct tg_trained *m = tg_train(&frame, &plan, NULL, NULL, &report, &err);
@@ -79,9 +86,9 @@ static void write_file(const char *name, const void *p, size_t n)
 }
 
 /* The bytes of a model's file. */
-static size_t bytes_of(enum tg_method method, unsigned char **p)
+static size_t bytes_of(unsigned kind, unsigned char **p)
 {
-	struct tg_trained *m = model(method);
+	struct tg_trained *m = model(kind);
 	struct tg_err err;
 	assert_true(tg_trained_save(m, folder, "m.tgm", &err));
 	tg_trained_free(m);
@@ -93,8 +100,8 @@ static size_t bytes_of(enum tg_method method, unsigned char **p)
 static void test_there_and_back(void **state)
 {
 	(void)state;
-	for (int method = 0; method < TG_METHOD_COUNT; method++) {
-		struct tg_trained *m = model((enum tg_method)method);
+	for (unsigned kind = 0; kind < KINDS; kind++) {
+		struct tg_trained *m = model(kind);
 		struct tg_err err = { "" };
 		double out[ROWS], again[ROWS];
 		unsigned char *p, *q;
@@ -105,7 +112,8 @@ static void test_there_and_back(void **state)
 			fail_msg("%s", err.text);
 		assert_true(tg_predict(m, &frame, out, &err) && tg_predict(back, &frame, again, &err));
 		assert_memory_equal(out, again, sizeof out);
-		assert_int_equal(tg_trained_method(back), method);
+		assert_int_equal(back->fit.method, kinds[kind].method);
+		assert_int_equal(tg_trained_classifies(back), kind != LINEAR && kind < XGBOOST_NUMBERS);
 		json_t *one = tg_trained_about(m), *two = tg_trained_about(back);
 		assert_non_null(one);
 		assert_true(json_equal(one, two));
@@ -119,8 +127,9 @@ static void test_there_and_back(void **state)
 		assert_int_equal(read_file("n.tgm", &q), n);
 		assert_memory_equal(p, q, n);
 		free(q);
-		assert_int_equal(bytes_of((enum tg_method)method, &q), n);
+		assert_int_equal(bytes_of(kind, &q), n);
 		assert_memory_equal(p, q, n);
+		assert_memory_equal(p, kind < XGBOOST_NUMBERS ? "TGMODEL1" : "TGMODEL2", 8); /* no newer than it has to be */
 		free(p);
 		free(q);
 		struct stat st;
@@ -151,7 +160,7 @@ static void test_cut(void **state)
 {
 	(void)state;
 	unsigned char *p;
-	size_t n = bytes_of(TG_METHOD_XGBOOST, &p);
+	size_t n = bytes_of(XGBOOST, &p);
 	assert_true(n > 4096);
 	for (size_t at = 0; at < n; at += at < 1024 ? 1 : 1024)
 		refused(p, at, at < 8 ? "The file is no model of Tollgate." : "The model's file is not whole.");
@@ -172,11 +181,12 @@ static void test_changed(void **state)
 {
 	(void)state;
 	unsigned char *p;
-	size_t n = bytes_of(TG_METHOD_LOGISTIC, &p);
+	size_t n = bytes_of(LOGISTIC, &p);
 	for (size_t at = 0; at < n; at++)
 		for (unsigned bit = 0; bit < 8; bit += 3) {
 			p[at] ^= (unsigned char)(1u << bit);
-			refused(p, n, at >= 16 ? "The model's file has been changed or damaged." : at >= 8 ? "The model's file is not whole." : "The file is no model of Tollgate.");
+			refused(p, n, at >= 16 ? "The model's file has been changed or damaged." : at >= 8 ? "The model's file is not whole."
+				: p[7] == '9' ? "The model was made by a later version of Tollgate." : "The file is no model of Tollgate.");
 			p[at] ^= (unsigned char)(1u << bit);
 		}
 	struct tg_err err;
@@ -199,7 +209,7 @@ static void test_others(void **state)
 	assert_null(tg_trained_load(folder, "absent.tgm", &err));
 	assert_string_equal(err.text, "The model's file is missing.");
 	const char *const names[] = { "../x", "", ".", "..", "a/b" };
-	struct tg_trained *m = model(TG_METHOD_LINEAR);
+	struct tg_trained *m = model(LINEAR);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		assert_null(tg_trained_load(folder, names[i], &err));
 		assert_false(tg_trained_save(m, folder, names[i], &err));
@@ -218,15 +228,65 @@ static void test_others(void **state)
 	tg_trained_free(m);
 }
 
+static void seal(unsigned char *p, size_t n)
+{
+	uint64_t body = n - HEAD;
+	memcpy(p + 8, &body, sizeof body);
+	crypto_hash_sha256(p + 16, p + HEAD, body);
+}
+
+/* A version that is not the body's, a later one, a task that the method cannot do or that there is not, a sum that begins nowhere. */
+static void test_versions(void **state)
+{
+	(void)state;
+	static const char other[] = "The model's file is not as this version writes them.", later[] = "The model was made by a later version of Tollgate.";
+	static const uint32_t tasks[] = { 0, 1, 3, UINT32_MAX };
+	for (unsigned kind = 0; kind < KINDS; kind++) {
+		unsigned char *p;
+		size_t n = bytes_of(kind, &p);
+		bool newer = p[7] == '2';
+		p[7] = newer ? '1' : '2';
+		refused(p, n, other);
+		p[7] = '3';
+		refused(p, n, later);
+		p[7] = '0';
+		refused(p, n, "The file is no model of Tollgate.");
+		p[7] = '2';
+		for (size_t i = 0; newer && i < sizeof tasks / sizeof *tasks; i++) {
+			memcpy(p + HEAD + 4, &tasks[i], 4);
+			seal(p, n);
+			refused(p, n, other);
+		}
+		free(p);
+	}
+	/* As version 2 every model could be written: the task between the method and the seed, and what trees begin with in front of them. Linear regression has none: its body is the same else. */
+	unsigned char *p;
+	size_t n = bytes_of(LINEAR, &p);
+	for (uint32_t task = 0; task < 4; task++) {
+		unsigned char *q = malloc(n + 4);
+		memcpy(q, p, HEAD + 4);
+		memcpy(q + HEAD + 4, &task, 4);
+		memcpy(q + HEAD + 8, p + HEAD + 4, n - HEAD - 4);
+		q[7] = '2';
+		seal(q, n + 4);
+		struct tg_err err;
+		struct tg_trained *m = tg_trained_parse(q, n + 4, &err);
+		assert_int_equal(m != NULL, task == TG_TASK_REGRESSION);
+		tg_trained_free(m);
+		free(q);
+	}
+	free(p);
+}
+
 /* The body is somebody's invention, the digest right: it is a model, and can be predicted with, or it is none. */
 static void test_made_up(void **state)
 {
 	(void)state;
 	size_t accepted = 0, refusals = 0;
 	struct tg_rng r = tg_seeded(7, 7);
-	for (int method = 0; method < TG_METHOD_COUNT; method += 2) {
+	for (unsigned kind = LINEAR; kind < KINDS; kind += 2) {
 		unsigned char *p;
-		size_t n = bytes_of((enum tg_method)method, &p);
+		size_t n = bytes_of(kind, &p);
 		unsigned char *q = malloc(n);
 		for (int round = 0; round < 3000; round++) {
 			static const uint32_t odd[] = { 0, 1, 2, 0x7fffffff, 0x80000000, 0xffffffff, 0x00ff00ff };
@@ -241,9 +301,7 @@ static void test_made_up(void **state)
 				else
 					memcpy(q + at, &v, len - at < sizeof v ? len - at : sizeof v);
 			}
-			uint64_t body = len - HEAD;
-			memcpy(q + 8, &body, sizeof body);
-			crypto_hash_sha256(q + 16, q + HEAD, body);
+			seal(q, len);
 			unsigned char *exact = malloc(len);
 			memcpy(exact, q, len);
 			struct tg_err err = { "" };
@@ -266,6 +324,11 @@ static void test_made_up(void **state)
 	assert_true(accepted > 100 && refusals > 1000);
 }
 
+static double score(const struct tg_trees *t, const double *cells)
+{
+	return tg_trees_probability(tg_trees_sum(t, cells));
+}
+
 static void test_walks_that_would_not_end(void **state)
 {
 	(void)state;
@@ -274,10 +337,13 @@ static void test_walks_that_would_not_end(void **state)
 	struct tg_trees t = { .ntrees = 1, .nnodes = 4, .root = root, .node = node };
 	const double below[] = { 9, 0.4 }, above[] = { 9, 0.5 }, missing[] = { 9, NAN };
 	assert_true(tg_trees_sound(&t, 2));
-	assert_true(fabs(tg_trees_score(&t, below) - 0.7310585975646973) < 1e-9 && fabs(tg_trees_score(&t, above) - 0.8807970285415649) < 1e-7);
-	assert_true(fabs(tg_trees_score(&t, missing) - tg_trees_score(&t, above)) < 1e-12);
+	assert_true(fabs(score(&t, below) - 0.7310585975646973) < 1e-9 && fabs(score(&t, above) - 0.8807970285415649) < 1e-7);
+	assert_true(fabs(score(&t, missing) - score(&t, above)) < 1e-12);
+	t.base = 2;
+	assert_true(fabsf(tg_trees_sum(&t, below) - 3) < 1e-6f && fabsf(tg_trees_sum(&t, above) - 4) < 1e-6f);
+	t.base = 0;
 	node[1].missing_left = 1;
-	assert_true(fabs(tg_trees_score(&t, missing) - tg_trees_score(&t, below)) < 1e-12);
+	assert_true(fabs(score(&t, missing) - score(&t, below)) < 1e-12);
 	assert_false(tg_trees_sound(&t, 1)); /* a column that is not there */
 	const uint32_t bad[] = { 1, 4, UINT32_MAX };
 	for (size_t i = 0; i < 3; i++) {
@@ -335,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_changed),
 		cmocka_unit_test(test_others),
+		cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_made_up),
 		cmocka_unit_test(test_walks_that_would_not_end),
 		cmocka_unit_test(test_xgboost_description),

@@ -134,7 +134,7 @@ class TollgateClient:
     def train(self, data, target=None, features=None, method=None, config=None, name="model", wait=True, progress=False, timeout=None, **options):
         """Trains on a table and returns the Model; wait=False returns the Job.
 
-        config: the id of a configuration that is there; without it one is made of target, features, method and options (seed, test_size, ...). Without any of them the
+        config: the id of a configuration that is there; without it one is made of target, features, method and options (seed, test_size, task, ...). Without any of them the
         last column is the target and the method is linear regression.
         """
         if config is None:
@@ -176,7 +176,7 @@ class TollgateClient:
 
     def credit_train(self, data=None, dataset=None, model_type="logistic_regression", target="loan_status", **options):
         """POST /train: the whole result (model_id, metrics, optimal_threshold, ...). data: a table; dataset: the name of a file at the gate. options: test_size, random_state,
-        cv_folds, undersample, selected_features."""
+        cv_folds, undersample, selected_features, task."""
         if (data is None) == (dataset is None):
             raise ValueError("give either data or dataset")
         body = {"model_type": model_type, "target": target, **options}
