@@ -126,12 +126,12 @@ static void put_trees(struct tg_buf *b, const struct tg_trees *t)
 	}
 }
 
-static char version_of(const struct tg_trained *m)
+static unsigned version_of(const struct tg_trained *m)
 {
 	return m->fit.classes == is_classes(m->fit.method) ? 1 : 2;
 }
 
-static void put_body(struct tg_buf *b, const struct tg_trained *m, char version)
+static void put_body(struct tg_buf *b, const struct tg_trained *m, unsigned version)
 {
 	const struct tg_recipe *r = &m->fit.recipe;
 	put_32(b, m->fit.method);
@@ -216,7 +216,8 @@ bool tg_trained_save(const struct tg_trained *m, int folder, const char *name, s
 {
 	struct tg_buf b;
 	unsigned char digest[crypto_hash_sha256_BYTES];
-	char head[HEAD] = MAGIC, version = version_of(m);
+	char head[HEAD] = MAGIC;
+	unsigned version = version_of(m);
 	head[sizeof MAGIC - 1] = (char)('0' + version);
 	tg_buf_init(&b, TG_MODEL_BYTES_MAX);
 	tg_buf_put(&b, head, sizeof head);
@@ -406,15 +407,15 @@ static void get_label(struct in *in, struct tg_label *l, bool classes)
 		l->kind = kind;
 }
 
-/* A linear regression is one, and so on: whatever version. */
-static void get_task(struct in *in, struct tg_fit *fit, char version)
+/* Only of trees does the method not say it. */
+static void get_task(struct in *in, struct tg_fit *fit, unsigned version)
 {
 	uint32_t task = version > 1 ? get_32(in) : is_classes(fit->method) ? TG_TASK_CLASSIFICATION : TG_TASK_REGRESSION;
 	fit->classes = task == TG_TASK_CLASSIFICATION;
 	in->bad |= (task != TG_TASK_CLASSIFICATION && task != TG_TASK_REGRESSION) || (!is_trees(fit->method) && fit->classes != is_classes(fit->method));
 }
 
-static void get_body(struct in *in, struct tg_trained *m, char version)
+static void get_body(struct in *in, struct tg_trained *m, unsigned version)
 {
 	uint32_t method = get_32(in);
 	in->bad |= method >= TG_METHOD_COUNT;
@@ -468,7 +469,7 @@ struct tg_trained *tg_trained_parse(const void *p, size_t n, struct tg_err *err)
 		return NULL;
 	}
 	const unsigned char *magic = get(&in, 8);
-	char version = magic && memcmp(magic, MAGIC, sizeof MAGIC - 1) == 0 ? (char)(magic[sizeof MAGIC - 1] - '0') : 0;
+	unsigned version = magic && memcmp(magic, MAGIC, sizeof MAGIC - 1) == 0 ? magic[sizeof MAGIC - 1] - (unsigned)'0' : 0; /* no digit: a large one */
 	if (version < 1 || version > VERSION) {
 		tg_err_set(err, version > VERSION && version <= 9 ? "The model was made by a later version of Tollgate." : "The file is no model of Tollgate.");
 		return NULL;

@@ -123,7 +123,7 @@ bool tg_target_is_classes(const struct tg_column *c, uint64_t rows)
 	return true;
 }
 
-/* What trees sum up is a float, and the gain of a split a square of it. */
+/* What trees sum up is a float, and the gain of a split is one too: up to the number of rows times the square of it. */
 static bool numbers(struct tg_target *t, enum tg_method method, const struct tg_column *c, uint64_t rows, struct tg_err *err)
 {
 	bool linear = method == TG_METHOD_LINEAR;
