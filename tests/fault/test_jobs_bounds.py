@@ -117,7 +117,7 @@ def test_a_full_spool_takes_no_body(gate):
     c = g.client(credit.KEY)
     model = credit.trained(c)["model_id"]
     (g.dir / "data/spool/filler").write_bytes(b"x" * 1_000_000)
-    time.sleep(1.2)  # what the engine saw there may be a second old
+    until(lambda: credit.train(c).status_code == 503, 20 * SLOW, "the engine looking again", 0.2)
     for path in ("/train", "/predict"):
         with g.connect() as s:
             s.settimeout(5 * SLOW)

@@ -65,8 +65,10 @@ static bool write_one(int n, long bytes)
 	return true;
 }
 
+/* Until a look is as old; on a machine that is loaded one may have taken long, and would be good for longer. */
 static void wait_ms(long ms)
 {
+	room.took_ms = 0;
 	nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 }, NULL);
 }
 
