@@ -43,6 +43,7 @@ struct tg_model_conf {
 	uint32_t probe_ms;        /* between probes of an idle worker; 0: none */
 	enum tg_affinity affinity;
 	uint32_t connect_ms, first_byte_ms, idle_ms, total_ms;
+	bool pass_key_prefix;     /* workers are told what may be shown of the caller's key */
 	uint64_t price_prompt, price_completion; /* of a million tokens, in millionths of the currency's unit */
 	int line;                 /* in the TOML file, for messages; 0: not from a file */
 	uint32_t given;           /* one bit per row of MODEL in tables/options.def: written in the file (else the default) */

@@ -22,6 +22,34 @@ static int on_url(llhttp_t *p, const char *at, size_t n)
 	return 0;
 }
 
+static int on_field(llhttp_t *p, const char *at, size_t n)
+{
+	struct tg_http *h = p->data;
+	if (h->in_value)
+		h->field_len = 0;
+	h->in_value = false;
+	for (size_t i = 0; i < n && h->field_len < sizeof h->field; i++) /* a longer name fills it, and is another */
+		h->field[h->field_len++] = at[i];
+	return 0;
+}
+
+static int on_value(llhttp_t *p, const char *at, size_t n)
+{
+	struct tg_http *h = p->data;
+	h->in_value = true;
+	if (!tg_slice_eq_nocase((struct tg_slice){ h->field, h->field_len }, TG_S("X-Tollgate-Key-Prefix")))
+		return 0;
+	size_t len = strlen(h->key_prefix);
+	for (size_t i = 0; i < n; i++)
+		if (at[i] < 0x20 || at[i] == 0x7f) /* above 0x7f as well: it is signed */
+			return -1;
+	if (n > TG_KEY_PREFIX_MAX - len)
+		return -1;
+	memcpy(h->key_prefix + len, at, n);
+	h->key_prefix[len + n] = 0;
+	return 0;
+}
+
 static int on_headers_complete(llhttp_t *p)
 {
 	struct tg_http *h = p->data;
@@ -43,7 +71,7 @@ static int on_message_complete(llhttp_t *p)
 	return HPE_PAUSED;
 }
 
-static llhttp_settings_t settings = { .on_url = on_url, .on_headers_complete = on_headers_complete, .on_body = on_body, .on_message_complete = on_message_complete };
+static llhttp_settings_t settings = { .on_url = on_url, .on_header_field = on_field, .on_header_value = on_value, .on_headers_complete = on_headers_complete, .on_body = on_body, .on_message_complete = on_message_complete };
 
 void tg_http_init(struct tg_http *h, int fd)
 {
@@ -93,8 +121,9 @@ enum tg_http_next tg_http_next(struct tg_http *h)
 {
 	llhttp_init(&h->parser, HTTP_REQUEST, &settings);
 	h->parser.data = h;
-	h->target_len = h->head_bytes = 0;
-	h->head_done = h->done = h->streaming = h->close = false;
+	h->target_len = h->head_bytes = h->field_len = 0;
+	h->key_prefix[0] = 0;
+	h->head_done = h->done = h->streaming = h->close = h->in_value = false;
 	if (h->at == h->len && !receive(h, TG_HTTP_IDLE_MS))
 		return TG_HTTP_GONE;
 	uint64_t until = tg_mono_us() / 1000 + TG_HTTP_HEAD_MS;

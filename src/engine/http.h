@@ -1,9 +1,11 @@
 #pragma once
 /*
  * HTTP/1.1 (RFC 9112) on one accepted connection, blocking: the engine has a thread a connection, and a thread that does not read is all the back-pressure a sender needs. The one client is the
- * gate, over a socket that only its user can open; what is wrong is refused all the same, by llhttp in strict mode and the bounds here. Of the head only method and target matter.
+ * gate, over a socket that only its user can open; what is wrong is refused all the same, by llhttp in strict mode and the bounds here. Of the head only method, target
+ * and X-Tollgate-Key-Prefix matter.
  */
 #include "base/buf.h"
+#include "base/secret.h"
 #include <llhttp.h>
 
 #define TG_HTTP_TARGET_MAX 512
@@ -20,6 +22,10 @@ struct tg_http {
 	char target[TG_HTTP_TARGET_MAX + 1];
 	size_t target_len;
 	size_t head_bytes;
+	char field[sizeof "X-Tollgate-Key-Prefix"]; /* the header's name that is read, as far as it can be that one */
+	size_t field_len;
+	bool in_value;
+	char key_prefix[TG_KEY_PREFIX_MAX + 1]; /* what may be shown of the caller's key; "": there is none */
 	bool head_done, done;          /* of the request being read */
 	bool streaming;                /* an answer in chunks has begun */
 	bool close;                    /* in: the connection is to end with this answer; also set here */

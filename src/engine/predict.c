@@ -223,6 +223,7 @@ static void run(struct tg_service *s, struct tg_http *h, struct order *o)
 	struct tg_err err = { "" };
 	struct tg_buf b;
 	tg_buf_init(&b, 8192);
+	tg_service_log(h, "%s: prediction with %.128s", o->job, o->model);
 	struct tg_loaded *m = tg_loaded_get(s->loaded, o->model, o->sha256, &r.fresh, &err);
 	if (!m)
 		tg_service_error_line(&b, "refused", err.text);

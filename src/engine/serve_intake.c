@@ -145,10 +145,11 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 	}
 	snprintf(name, sizeof name, TG_SLICE_FMT ".frame", TG_SLICE_ARG(id));
 	if (f && !write_frame(s, f, name, &err)) {
-		fprintf(stderr, "tollgate-engine: the spool: %s\n", err.text);
+		tg_service_log(h, "the spool: %s", err.text);
 		tg_service_error(h, 507, err.text);
 	} else {
 		struct tg_buf b;
+		tg_service_log(h, "%.*s: data of %llu rows", (int)id.n, id.p, f ? (unsigned long long)f->rows : 0);
 		tg_buf_init(&b, ANSWER_MAX);
 		put_answer(&b, f, members, hash, in->bytes);
 		if (b.failed)

@@ -2,7 +2,18 @@
 #include "engine/service.h"
 #include "engine/folder.h"
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
+
+void tg_service_log(const struct tg_http *h, const char *text, ...)
+{
+	char line[512];
+	va_list ap;
+	va_start(ap, text);
+	vsnprintf(line, sizeof line, text, ap);
+	va_end(ap);
+	fprintf(stderr, "tollgate-engine: %s%s%s\n", line, h->key_prefix[0] ? ", key " : "", h->key_prefix);
+}
 
 void tg_service_error_line(struct tg_buf *b, const char *member, const char *why)
 {

@@ -37,6 +37,8 @@ void tg_train_job(void *ctx, int in, int out);
 /* service.c, for the endpoints. */
 /* The whole body as a JSON object, a new reference. NULL: it has been answered, or the client is gone. */
 json_t *tg_service_json(struct tg_http *h);
+/* A line on stderr, with whose key it is done for where that is known. text: no line's end in it. */
+__attribute__((format(printf, 2, 3))) void tg_service_log(const struct tg_http *h, const char *text, ...);
 /* {"error":...} */
 void tg_service_error(struct tg_http *h, int status, const char *why);
 /* Members of the gate's JSON; NULL: it has been answered with 400. job: an id, name: a file's name. */

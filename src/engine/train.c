@@ -328,7 +328,9 @@ void tg_serve_train(struct tg_service *s, struct tg_http *h)
 	const char *id = o.body ? tg_service_id(h, o.body, "job") : NULL;
 	if (id && !read_order(&o, &why))
 		tg_service_error(h, 400, why);
-	else if (id)
+	else if (id) {
+		tg_service_log(h, "%s: training by %s", id, tg_method_names[o.plan.method]);
 		run(s, h, o.body, id);
+	}
 	order_free(&o);
 }

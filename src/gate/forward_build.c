@@ -69,6 +69,11 @@ static void common_lines(struct tg_exchange *x, struct tg_buf *b, size_t body)
 	tg_buf_lit(b, "\r\nX-Request-ID: ");
 	tg_buf_slice(b, tg_exchange_rid(x));
 	tg_buf_lit(b, "\r\n");
+	if (x->model->conf->pass_key_prefix && x->principal->prefix[0]) { /* printable ASCII by its making */
+		tg_buf_lit(b, "X-Tollgate-Key-Prefix: ");
+		tg_buf_cstr(b, x->principal->prefix);
+		tg_buf_lit(b, "\r\n");
+	}
 	bool connection = h->first[TG_H_CONNECTION] >= 0;
 	for (unsigned i = 0; i < h->nheaders; i++) {
 		const struct tg_header *f = &h->headers[i];

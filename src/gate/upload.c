@@ -98,6 +98,8 @@ static bool send_head(struct tg_upload *u)
 		tg_buf_lit(b, "Transfer-Encoding: chunked\r\n");
 	else
 		tg_buf_fmt(b, "Content-Length: %llu\r\n", (unsigned long long)u->length);
+	if (x->principal->prefix[0])
+		tg_buf_fmt(b, "X-Tollgate-Key-Prefix: %s\r\n", x->principal->prefix);
 	tg_buf_lit(b, "X-Request-ID: ");
 	tg_buf_slice(b, tg_exchange_rid(x));
 	tg_buf_lit(b, "\r\n\r\n");

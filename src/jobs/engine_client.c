@@ -110,7 +110,9 @@ enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct 
 		if (!there && (i + 1 == CONNECTS || tg_engine_state(e, NULL) != TG_ENGINE_STARTING))
 			return TG_ENGINE_LOST;
 	}
-	int n = snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path, body.n);
+	bool key = how->key_prefix && how->key_prefix[0];
+	int n = snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s%s%s\r\n", path, body.n,
+			 key ? "X-Tollgate-Key-Prefix: " : "", key ? how->key_prefix : "", key ? "\r\n" : "");
 	char *buf = malloc(PIECE);
 	bool ok = false;
 	tg_h1_reader_init(&c.reader);

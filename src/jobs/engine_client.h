@@ -17,6 +17,7 @@ struct tg_engine_call {
 	bool (*tick)(void *ctx);                        /* each TG_ENGINE_TICK_MS at the most; false: break it off */
 	bool (*line)(void *ctx, struct tg_slice line);  /* without its LF; false: break it off */
 	void *ctx;
+	const char *key_prefix;                         /* what may be shown of the key that it is done for; NULL, "": there is none */
 };
 /* POSTs `body` (JSON) to `path`. *status: of the answer. */
 enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct tg_slice body, const struct tg_engine_call *call, uint16_t *status, struct tg_err *err);

@@ -108,7 +108,7 @@ static bool line(void *ctx, struct tg_slice text)
 
 enum tg_run_end tg_run_engine(struct tg_run *run, const char *path, const json_t *request, json_t **result, struct tg_err *err)
 {
-	struct tg_engine_call call = { .tick = tick, .line = line, .ctx = run };
+	struct tg_engine_call call = { .tick = tick, .line = line, .ctx = run, .key_prefix = run->key_prefix };
 	char *body = json_dumps(request, JSON_COMPACT);
 	uint16_t status = 0;
 	*result = NULL;

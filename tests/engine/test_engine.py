@@ -245,6 +245,22 @@ def test_forms(one):
     assert one.left(ulid(47)) == []
 
 
+def test_whose_key(one):
+    """Seed ledger S3-80: X-Tollgate-Key-Prefix, nine characters at the most, goes with what is done; one that the gate would not send is no request."""
+    job, head = ulid(48), {"X-Tollgate-Key-Prefix": "sk_ml_tra"}
+    assert one.client.post(f"/intake/train/{job}", json={"data": TRAIN}, headers=head).status_code == 200
+    assert one.client.post("/train", json=one.plan(job), headers=head | {"X-Tollgate-Key-Prefixes": "other"}).status_code == 200
+    said = one.stderr()
+    assert f"tollgate-engine: {job}: data of 8 rows, key sk_ml_tra\n" in said and f"tollgate-engine: {job}: training by linear_regression, key sk_ml_tra\n" in said and "other" not in said
+    one.client.post("/train", json=one.plan(job))  # on the same connection, without one
+    assert one.stderr().endswith(f"{job}: training by linear_regression\n")
+    for k, v in (("x-tollgate-key-prefix", "a b???c-d"), ("X-Tollgate-Key-Prefix", "***")):
+        assert one.client.post("/train", json=one.plan(job), headers={k: v}).status_code == 200
+        assert one.stderr().endswith(f", key {v}\n")
+    for v in (b"sk_ml_trai", b"a\tb", b"\xc3\xbc", b"12345\r\nX-Tollgate-Key-Prefix: 67890"):
+        assert one.raw(b"GET /health HTTP/1.1\r\nHost: e\r\nX-Tollgate-Key-Prefix: " + v + b"\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 "), v
+
+
 def test_too_large(one):
     body = json.dumps({"data": TRAIN}).encode()
     assert one.intake("train", ulid(42), body, max_bytes=len(body)).status_code == 200

@@ -1,5 +1,5 @@
 /*
- * Document 004's options, out of a query string and out of JSON. Beyond not crashing: what is refused says where and why; what is taken has all members and is taken again as it is.
+ * Document 004's options, out of a query string, a form and JSON. Beyond not crashing: what is refused says where and why; what is taken has all members and is taken again as it is.
  */
 #include "api/credit_body.h"
 
@@ -44,6 +44,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		json_decref(asked);
 		if (json_is_object(members))
 			check(tables[i], members);
+		asked = json_is_object(members) ? tg_credit_form(tables[i], TG_S("cv_folds=3"), members, &f) : NULL;
+		must(asked || !json_is_object(members) || f.why[0]);
+		if (asked)
+			check(tables[i], asked);
+		json_decref(asked);
 	}
 	json_decref(members);
 	return 0;

@@ -319,7 +319,7 @@ HOSTILE = [
     ("Proxy-Authorization", "Basic eDp5"), ("Proxy-Connection", "keep-alive"), ("Keep-Alive", "timeout=5"), ("TE", "trailers"), ("Trailer", "X-T"),
     ("Accept-Encoding", "gzip, br"), ("X_Api_Key", READ), ("X_Forwarded_For", "127.0.0.1"), ("Content_Type", "text/plain"),
     ("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Host", "evil"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-User", "root"), ("Forwarded", "for=127.0.0.1"),
-    ("X-Real-IP", "127.0.0.1"), ("True-Client-IP", "127.0.0.1"), ("Via", "1.1 evil"), ("X-Secret", "s"), ("X-Remote-User", "root"), ("X-Accel-Redirect", "/etc/passwd"),
+    ("X-Real-IP", "127.0.0.1"), ("True-Client-IP", "127.0.0.1"), ("Via", "1.1 evil"), ("X-Secret", "s"), ("X-Remote-User", "root"), ("X-Tollgate-Key-Prefix", "adm-test-"), ("X-Accel-Redirect", "/etc/passwd"),
     ("X-HTTP-Method-Override", "DELETE"), ("Content-Location", "/x"), ("Origin", "http://127.0.0.1"), ("Referer", "http://127.0.0.1/"), ("Range", "bytes=0-1"),
     ("If-None-Match", "*"), ("Sec-Fetch-Site", "same-origin"), ("X-Amzn-Trace-Id", "x"), ("Api-Key", READ), ("X-Goog-Api-Key", READ),
     ("Connection", "keep-alive, X-Secret, Authorization, Accept-Language"), ("Accept-Language", "de"),
