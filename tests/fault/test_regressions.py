@@ -111,7 +111,7 @@ def test_the_body_clock_runs_behind_answers_that_were_pending(gate, worker):
 
 def test_requests_behind_pending_answers_are_not_forgotten(gate, worker):
     """While answers are pending nothing more is read or begun: once they are taken, what was sent meanwhile must be answered, in its order."""
-    g = gate(models=[model("m", worker().behave(text="fine"))], toml={"server": {"threads": 1}})
+    g = gate(models=[model("m", worker().behave(text="fine"), connect_ms=10000, first_byte_ms=20000)], toml={"server": {"threads": 1}})
     s = narrow(g, METRICS * 400 + chat("x" * 5000) + request("GET", "/livez") + chat("y" * 100000)[:70000])
     time.sleep(0.8)
     s.sendall(chat("y" * 100000)[70000:] + request("GET", "/nope", [("X-API-Key", READ), CLOSE]))

@@ -119,8 +119,11 @@ def test_body_far_longer_than_a_turn(g):
     before = rss_kb(g.pid)
     body = b"x" * (20 << 20)
     with Door(g).connect(timeout=30) as s:
-        threading.Thread(target=lambda: quietly(s.sendall, request("POST", "/v1/chat/completions", [("X-API-Key", READ), ("Content-Type", "application/json")], body)), daemon=True).start()
+        sender = threading.Thread(target=lambda: quietly(s.sendall, request("POST", "/v1/chat/completions", [("X-API-Key", READ), ("Content-Type", "application/json")], body)), daemon=True)
+        sender.start()
         a = answers(read_all(s))[0]
+        quietly(s.shutdown, socket.SHUT_RDWR)
+        sender.join(30)  # one that still sent would do so into whoever has the descriptor next
     assert a.status == 413
     assert rss_kb(g.pid) - before < 24 * 1024 * SLOW
 
