@@ -159,7 +159,7 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 		tg_buf_free(&b);
 		/* After the answer: on a busy disk this takes as long as all the rest of a small job. A frame that a power cut takes away in between is seen by its digest, and its job fails. */
 		if (f && !tg_spool_sync(s->spool, name))
-			fprintf(stderr, "tollgate-engine: %s cannot be synced: %s\n", name, strerror(errno));
+			tg_service_log(h, "%s cannot be synced: %s", name, strerror(errno));
 	}
 	tg_frame_free(f);
 }
