@@ -149,6 +149,11 @@ enum tg_step tg_stage_record(struct tg_exchange *x);
 void tg_audited_success(struct tg_exchange *x);       /* x->principal is whose it is */
 void tg_audited_failure(struct tg_exchange *x);       /* nobody's, or it has ended: x->presented_prefix */
 
+/* ---- page.c: which web page it comes from, by its Origin; both are false where it says nothing, or twice ---- */
+bool tg_page_is_own(const struct tg_exchange *x);     /* the same scheme, host and port as it was sent to; a trusted proxy's X-Forwarded-Proto counts */
+/* One that this machine serves, on whatever port. self: the connection's own address; NULL: unknown. */
+bool tg_page_is_of_this_machine(const struct tg_exchange *x, const struct tg_addr *self);
+
 /* ---- limit.c ---- */
 /* Takes what the route's class and the key allow. False: one of them refuses (the last in x->bucket, or the only one that counts what is in flight), and nothing stays taken but by x->held. */
 bool tg_limit_take(struct tg_exchange *x);

@@ -282,7 +282,9 @@ def test_auth_off_and_pages(gate, worker):
     for origin in ("http://localhost:3000", "http://127.0.0.1:8080", "https://app.example"):
         r = g.client(headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"}).post("/v1/chat/completions", json=CHAT)
         assert r.status_code == 200, origin
-    assert g.client(headers={"Origin": PAGE}).post("/v1/chat/completions", json=CHAT).status_code == 401
+    for origin in (PAGE, "http://localhost:1@evil.example", "http://evil.example#localhost", "file://localhost", "localhost:3000"):
+        assert g.client(headers={"Origin": origin}).post("/v1/chat/completions", json=CHAT).status_code == 401, origin
+    assert g.client(headers=[("Origin", "http://localhost:3000"), ("Origin", PAGE)]).post("/v1/chat/completions", json=CHAT).status_code == 401
 
 
 def test_auth_off_behind_a_trusted_proxy(gate, worker):
