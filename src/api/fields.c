@@ -2,6 +2,7 @@
  * Bodies by table (see fields.h). jansson reads them: duplicates are refused, depth has its own bound, and a body that is read by a table is 64 KiB at most.
  */
 #include "api/fields.h"
+#include "base/terminal.h"
 #include "policy/password.h"
 
 static void wipe(json_t *v)
@@ -91,11 +92,14 @@ static bool read_one(const struct tg_field *t, const json_t *v, void *at, struct
 	const char *fault;
 	switch (t->type) {
 	case TG_FIELD_TEXT:
+	case TG_FIELD_NAME:
 	case TG_FIELD_PASSWORD:
 		if (!json_is_string(v))
 			return bad(f, t->name, "must be a string");
 		*(struct tg_slice *)at = s;
-		if (t->type == TG_FIELD_TEXT)
+		if (t->type == TG_FIELD_NAME && !tg_terminal_fit(s))
+			return bad(f, t->name, "has a control character, or one that turns the direction of text");
+		if (t->type != TG_FIELD_PASSWORD)
 			return text_fits(s, t, f);
 		fault = tg_password_fault(s);
 		return !fault || bad(f, t->name, fault);

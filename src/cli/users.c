@@ -118,10 +118,10 @@ static int add(struct tg_cli_store *s, struct call *c)
 static bool print_user(void *ctx, const struct tg_user_row *u)
 {
 	struct call *c = ctx;
-	char perms[TG_PERMS_TEXT], made[24];
+	char perms[TG_PERMS_TEXT], made[24], name[TG_CLI_SHOWN];
 	tg_perms_text(u->perms, ",", perms);
 	tg_cli_time(u->created_s, made);
-	printf("%-20s  %-8s  %-20s  %s  [%s]\n", u->id, u->disabled ? "disabled" : "active", made, u->name, u->perms == TG_PERM_ALL ? "all" : perms[0] ? perms : "none");
+	printf("%-20s  %-8s  %-20s  %s  [%s]\n", u->id, u->disabled ? "disabled" : "active", made, tg_cli_shown(u->name, name), u->perms == TG_PERM_ALL ? "all" : perms[0] ? perms : "none");
 	c->n++;
 	return true;
 }
@@ -224,6 +224,8 @@ static int dispatch(struct call *c, const char *subject)
 			return wrong(NULL);
 		if (subject && (!*subject || strlen(subject) > TG_USER_NAME_MAX))
 			return wrong("NAME must have from 1 to 64 bytes");
+		if (m->run == add && !tg_cli_name(subject, TG_USER_NAME_MAX, &err))
+			return wrong(err.text);
 		c->perms = TG_PERM_ALL;
 		if (c->permissions && !tg_cli_perms(c->permissions, &c->perms, &err))
 			return wrong(err.text);
