@@ -33,7 +33,7 @@ struct call {
 	struct tg_key_limits limits;
 	uint32_t perms;
 	int64_t now;
-	bool found, has_limits;
+	bool found, has_limits, production;
 	unsigned n;
 };
 
@@ -76,6 +76,8 @@ static bool take_password(struct call *c, struct tg_err *err)
 		fault = "could not be read: one line of at most 1024 bytes";
 	else if (!(fault = tg_password_fault(tg_slice_cstr(one))) && isatty(STDIN_FILENO) && (!ask("Again", two) || strcmp(one, two) != 0))
 		fault = "was not typed twice alike";
+	else if (!fault && c->production && tg_demo_key(tg_slice_cstr(one)))
+		fault = "is one that the documents print, which profile production refuses";
 	else if (!fault && !tg_password_hash(tg_slice_cstr(one), c->hash))
 		fault = "could not be hashed: no memory";
 	explicit_bzero(one, sizeof one);
@@ -234,6 +236,7 @@ static int dispatch(struct call *c, const char *subject)
 		struct tg_cli_store s;
 		int rc = tg_cli_store_open(&s, c->config);
 		if (rc == 0) {
+			c->production = s.config->profile == TG_PROFILE_PRODUCTION;
 			rc = m->run(&s, c);
 			tg_cli_store_close(&s);
 		}
