@@ -439,6 +439,31 @@ def test_backup_and_restore(g, tmp_path):
     g.start()
 
 
+def test_a_backup_follows_links_and_leaves_nothing_behind(g, tmp_path):
+    """api_keys.json may be a link to where keys are kept. A backup that fails leaves no folder: it would hold secrets, and be in the way of the next one."""
+    kept, link = tmp_path / "kept.json", g.dir / "api_keys.json"
+    kept.write_text(json.dumps({"valid_keys": ["a-good-key-0123456789"]}))
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    make(g, [])
+    p = cli(g, "backup", tmp_path / "b")
+    assert p.returncode == 0 and (tmp_path / "b/api_keys.json").read_bytes() == kept.read_bytes() and not (tmp_path / "b/api_keys.json").is_symlink(), p.stderr
+    secret = g.dir / "data/jwt.secret"
+    text = secret.read_text()
+    secret.write_text("")
+    for _ in range(2):
+        p = cli(g, "backup", tmp_path / "c")
+        assert p.returncode == 1 and "jwt.secret" in p.stderr and not (tmp_path / "c").exists(), p.stderr
+    secret.write_text(text)
+    assert cli(g, "backup", tmp_path / "c").returncode == 0
+    (tmp_path / "c/api_keys.json").unlink()
+    (tmp_path / "c/api_keys.json").symlink_to(kept)
+    g.stop()
+    p = cli(g, "restore", tmp_path / "c", "--force")
+    assert p.returncode == 1 and "c/api_keys.json" in p.stderr, "a backup holds files"
+    g.start()
+
+
 def test_many_changes_at_once(g):
     """Two hundred creations at the same time, some of whose clients leave: each answered one works, no other request waits, and past the bound it is 503."""
     def one(i):
