@@ -2,6 +2,7 @@
  * Bodies by table (see fields.h). jansson reads them: duplicates are refused, depth has its own bound, and a body that is read by a table is 64 KiB at most.
  */
 #include "api/fields.h"
+#include "base/terminal.h"
 #include "policy/password.h"
 
 static void wipe(json_t *v)
@@ -91,11 +92,14 @@ static bool read_one(const struct tg_field *t, const json_t *v, void *at, struct
 	const char *fault;
 	switch (t->type) {
 	case TG_FIELD_TEXT:
+	case TG_FIELD_NAME:
 	case TG_FIELD_PASSWORD:
 		if (!json_is_string(v))
 			return bad(f, t->name, "must be a string");
 		*(struct tg_slice *)at = s;
-		if (t->type == TG_FIELD_TEXT)
+		if (t->type == TG_FIELD_NAME && !tg_terminal_fit(s))
+			return bad(f, t->name, "has a control character, or one that turns the direction of text");
+		if (t->type != TG_FIELD_PASSWORD)
 			return text_fits(s, t, f);
 		fault = tg_password_fault(s);
 		return !fault || bad(f, t->name, fault);
@@ -176,6 +180,24 @@ enum tg_step tg_field_fault(struct tg_exchange *x, const char *field, const char
 	return tg_answer_problem(x, TG_E_bad_field, "bad_body", text, field, NULL);
 }
 
+/* A new password that everybody has read is none, where profile production holds. */
+static bool passwords_are_own(const struct tg_field *table, unsigned n, const void *into, const struct tg_fields *f, struct tg_fields_fault *fault)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct tg_slice s;
+		if (table[i].type != TG_FIELD_PASSWORD || !(f->given & 1u << i))
+			continue;
+		memcpy(&s, (const char *)into + table[i].offset, sizeof s);
+		const char *document = tg_demo_key(s);
+		if (document) {
+			snprintf(fault->field, sizeof fault->field, "%s", table[i].name);
+			snprintf(fault->why, sizeof fault->why, "is one that document %s prints, which profile production refuses", document);
+			return false;
+		}
+	}
+	return true;
+}
+
 bool tg_fields_read(struct tg_exchange *x, const struct tg_field *table, unsigned n, void *into, struct tg_fields *f, enum tg_step *answered)
 {
 	struct tg_fields_fault fault;
@@ -191,7 +213,12 @@ bool tg_fields_read(struct tg_exchange *x, const struct tg_field *table, unsigne
 		*answered = tg_answer_problem(x, TG_E_bad_json, "bad_body", "The body is missing: a JSON object is needed.", NULL, NULL);
 		return false;
 	}
-	if (tg_fields_parse(x->body, table, n, into, f, &fault))
+	bool ok = tg_fields_parse(x->body, table, n, into, f, &fault);
+	if (ok && x->snap->config->profile == TG_PROFILE_PRODUCTION && !passwords_are_own(table, n, into, f, &fault)) {
+		tg_fields_free(f);
+		ok = false;
+	}
+	if (ok)
 		return true;
 	*answered = fault.field[0] ? tg_field_fault(x, fault.field, fault.why) : tg_answer_problem(x, TG_E_bad_json, "bad_body", fault.why, NULL, NULL);
 	return false;

@@ -8,6 +8,7 @@
 
 enum tg_field_type {
 	TG_FIELD_TEXT,     /* struct tg_slice; min and max: characters; without control characters */
+	TG_FIELD_NAME,     /* the same, and nothing that acts on a terminal (base/terminal.h): it is shown to people */
 	TG_FIELD_PASSWORD, /* struct tg_slice; what policy/password.h takes; its text is never quoted */
 	TG_FIELD_INT,      /* int64_t; min and max: its value */
 	TG_FIELD_BOOL,     /* bool */

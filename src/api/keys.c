@@ -210,7 +210,7 @@ struct new_key {
 	struct tg_key_limits limits;
 };
 static const struct tg_field new_key_fields[] = {
-	{ "name", TG_FIELD_TEXT, true, 1, TG_KEY_NAME_MAX, offsetof(struct new_key, name) },
+	{ "name", TG_FIELD_NAME, true, 1, TG_KEY_NAME_MAX, offsetof(struct new_key, name) },
 	{ "permissions", TG_FIELD_PERMS, true, 0, 0, offsetof(struct new_key, perms) },
 	{ "expires_in_days", TG_FIELD_INT, false, 1, 36500, offsetof(struct new_key, days) },
 	{ "limits", TG_FIELD_LIMITS, false, 0, 0, offsetof(struct new_key, limits) },

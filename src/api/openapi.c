@@ -59,6 +59,7 @@ static json_t *field_schema(const struct tg_field *f, bool required)
 	json_t *s;
 	switch (f->type) {
 	case TG_FIELD_TEXT:
+	case TG_FIELD_NAME:
 		s = type_of("string", !required);
 		json_object_set_new(s, "minLength", json_integer(f->min));
 		json_object_set_new(s, "maxLength", json_integer(f->max));

@@ -73,35 +73,48 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 	return tg_answer_buf(x, "application/json", &b, "Cache-Control: no-store\r\n");
 }
 
-/* True: every option of the patch may be changed here and is not held by a variable. */
+/* What is there in the place of a table's options: an option that stands above the tables, or nothing that could be one. */
+static const char *no_table(const char *table, struct tg_err *err)
+{
+	const char *fault = tg_setting_fault("", table, err);
+	return fault && *fault ? fault : "must be an object: a table of tollgate.toml with its options";
+}
+
+/* One option and its new value (null: as if it had not been set here). */
+static bool allowed_one(struct tg_exchange *x, const char *table, const char *name, const json_t *v, enum tg_step *answered)
+{
+	struct tg_err err;
+	char field[160], why[700];
+	const char *fault = tg_setting_fault(table, name, &err);
+	snprintf(field, sizeof field, "%.60s%s%.60s", table, *table ? "." : "", name);
+	if (fault || (!json_is_null(v) && !tg_setting_takes(table, name, v, &err))) {
+		snprintf(why, sizeof why, "%s%s", !fault ? "" : *fault ? fault : "there is no such option", fault && *fault ? "" : err.text);
+		*answered = tg_field_fault(x, field, why);
+		return false;
+	}
+	const char *origin = tg_config_origin(x->snap->config, table, name);
+	if (origin && strncmp(origin, "environment ", 12) == 0) {
+		snprintf(why, sizeof why, "%s is set by the %.120s, which has the last word.", field, origin);
+		*answered = tg_answer_problem(x, TG_E_conflict, "conflict", why, field, NULL);
+		return false;
+	}
+	return true;
+}
+
+/* True: every option of the patch may be changed here, to the value it has there, and is not held by a variable. */
 static bool allowed(struct tg_exchange *x, const json_t *patch, enum tg_step *answered)
 {
 	const char *table, *name;
 	json_t *values, *v;
 	struct tg_err err;
-	char field[160];
 	json_object_foreach((json_t *)(uintptr_t)patch, table, values) {
 		if (!json_is_object(values)) {
-			*answered = tg_field_fault(x, table, "must be an object: a table of tollgate.toml with its options");
+			*answered = tg_field_fault(x, table, no_table(table, &err));
 			return false;
 		}
-		json_object_foreach(values, name, v) {
-			const char *fault = tg_setting_fault(table, name, &err);
-			snprintf(field, sizeof field, "%.60s.%.60s", table, name);
-			if (fault) {
-				char why[700];
-				snprintf(why, sizeof why, "%s%s", *fault ? fault : "there is no such option", *fault ? "" : err.text);
-				*answered = tg_field_fault(x, field, why);
+		json_object_foreach(values, name, v)
+			if (!allowed_one(x, table, name, v, answered))
 				return false;
-			}
-			const char *origin = tg_config_origin(x->snap->config, table, name);
-			if (origin && strncmp(origin, "environment ", 12) == 0) {
-				char why[360];
-				snprintf(why, sizeof why, "%s is set by the %.120s, which has the last word.", field, origin);
-				*answered = tg_answer_problem(x, TG_E_conflict, "conflict", why, field, NULL);
-				return false;
-			}
-		}
 	}
 	return true;
 }

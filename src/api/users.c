@@ -25,7 +25,7 @@ static const struct tg_field fields[] = {
 	[F_PERMISSIONS] = { "permissions", TG_FIELD_PERMS, true, 0, 0, offsetof(struct user_in, perms) },
 	[F_LIMITS] = { "limits", TG_FIELD_LIMITS, false, 0, 0, offsetof(struct user_in, limits) },
 	[F_DISABLED] = { "disabled", TG_FIELD_BOOL, false, 0, 0, offsetof(struct user_in, disabled) },
-	[F_NAME] = { "username", TG_FIELD_TEXT, true, 1, TG_USER_NAME_MAX, offsetof(struct user_in, name) },
+	[F_NAME] = { "username", TG_FIELD_NAME, true, 1, TG_USER_NAME_MAX, offsetof(struct user_in, name) },
 };
 
 const struct tg_body tg_body_users_create = { fields, sizeof fields / sizeof *fields, false }, tg_body_users_change = { fields, F_NAME, true };

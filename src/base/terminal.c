@@ -65,3 +65,15 @@ size_t tg_terminal_safe(char *p, size_t n)
 	}
 	return out;
 }
+
+bool tg_terminal_fit(struct tg_slice s)
+{
+	for (size_t i = 0; i < s.n;) {
+		size_t len = tg_utf8_len(s.p + i, s.n - i);
+		unsigned char c = (unsigned char)s.p[i];
+		if (!len || c < 0x20 || c == 0x7f || is_control((const unsigned char *)s.p + i, len))
+			return false;
+		i += len;
+	}
+	return true;
+}

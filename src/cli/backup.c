@@ -57,12 +57,12 @@ static bool places(const struct tg_config *c, struct part parts[PARTS], struct t
 	return ok;
 }
 
-/* The file in memory, and its digest. *n 0: it is empty. NULL: errno. */
-static void *map(const char *path, size_t *n, char hex[HEX])
+/* The file in memory, and its digest. *n 0: it is empty. NULL: errno. follow: a file of the gate's may be a link to where it is kept; one of a backup is what was saved. */
+static void *map(const char *path, bool follow, size_t *n, char hex[HEX])
 {
 	struct stat st;
 	unsigned char md[32];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW));
 	void *p = NULL;
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
 		p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -84,10 +84,10 @@ static void *map(const char *path, size_t *n, char hex[HEX])
 	return p;
 }
 
-static bool copy(const char *from, const char *to, char hex[HEX], struct tg_err *err)
+static bool copy(const char *from, bool follow, const char *to, char hex[HEX], struct tg_err *err)
 {
 	size_t n;
-	void *p = map(from, &n, hex);
+	void *p = map(from, follow, &n, hex);
 	bool ok = p && tg_replace_file(to, (struct tg_slice){ p, n });
 	if (!ok)
 		tg_err_set(err, "%s: cannot be %s: %s", p ? to : from, p ? "written" : "read", strerror(errno));
@@ -116,9 +116,9 @@ static bool save_part(struct tg_cli_store *s, const struct part *p, const char *
 		return false;
 	if (!db && access(p->path, F_OK) != 0)
 		return true;
-	if (db ? !tg_store_copy(s->store, to, err) : !copy(p->path, to, hex, err))
+	if (db ? !tg_store_copy(s->store, to, err) : !copy(p->path, true, to, hex, err))
 		return false;
-	void *m = map(to, &n, hex);
+	void *m = map(to, false, &n, hex);
 	if (!m) {
 		tg_err_set(err, "%s: cannot be read: %s", to, strerror(errno));
 		return false;
@@ -142,6 +142,19 @@ static bool save_manifest(const char *dir, json_t *files, struct tg_err *err)
 	return ok;
 }
 
+/* One that failed is no backup but holds secrets, and would be in the way of the next try. What is not ours stays, and the folder with it. */
+static void take_back(const char *dir, const struct part parts[PARTS])
+{
+	char path[PATH_MAX];
+	struct tg_err err;
+	for (unsigned i = 0; i < PARTS; i++)
+		if (join(dir, parts[i].name, path, &err))
+			unlink(path);
+	if (join(dir, "manifest.json", path, &err))
+		unlink(path);
+	rmdir(dir);
+}
+
 static int backup(struct tg_cli_store *s, const char *dir)
 {
 	struct part parts[PARTS];
@@ -156,8 +169,10 @@ static int backup(struct tg_cli_store *s, const char *dir)
 		ok = save_part(s, &parts[i], dir, files, &err);
 	ok = ok && save_manifest(dir, files, &err); /* last: a folder without it is no backup */
 	json_decref(files);
-	if (!ok)
+	if (!ok) {
+		take_back(dir, parts);
 		return tg_cli_failed(&err);
+	}
 	printf("The backup is in %s. It holds secrets: keep it as you keep the gate's own files.\n", dir);
 	return tg_cli_done();
 }
@@ -194,7 +209,7 @@ static bool check_part(const struct part *p, const char *dir, const json_t *file
 		tg_err_set(err, "%s: the backup has no %s", dir, p->name);
 		return false;
 	}
-	void *m = map(from, &n, hex);
+	void *m = map(from, false, &n, hex);
 	const char *want = json_string_value(json_object_get(f, "sha256"));
 	bool same = m && want && strcmp(want, hex) == 0;
 	if (m)
@@ -222,7 +237,7 @@ static bool put_part(const struct part *p, const char *dir, const json_t *files,
 			return false;
 		}
 	}
-	if (!join(dir, p->name, from, err) || !copy(from, p->path, hex, err))
+	if (!join(dir, p->name, from, err) || !copy(from, false, p->path, hex, err))
 		return false;
 	printf("  %s\n", p->path);
 	return true;

@@ -10,7 +10,9 @@
 #include "net/addr.h"
 #include "net/tls_context.h"
 #include "policy/policy.h"
+#include "policy/token.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -27,6 +29,20 @@ static void print_warning(void *ctx, const char *line)
 {
 	(void)ctx;
 	fprintf(stderr, "warning: %s\n", line);
+}
+
+/* What signs tokens, where it is there already: `serve` would make it. */
+static bool try_tokens(const struct tg_config *c, struct tg_err *err)
+{
+	char path[PATH_MAX];
+	struct tg_token_key k;
+	struct tg_err said; /* by the configuration's load */
+	if (!c->store_url[0] || !tg_config_data_path(c, "jwt.secret", path, sizeof path) || access(path, F_OK) != 0)
+		return true;
+	bool ok = tg_token_key_load(&k, c, &said, err);
+	if (ok)
+		tg_token_key_wipe(&k);
+	return ok;
 }
 
 /* Whether every address of the list is of this machine only. */
@@ -167,7 +183,7 @@ int tg_cmd_config(int argc, char **argv)
 		struct tg_config *c = tg_config_load(&src, &err, check ? print_warning : NULL, NULL);
 		struct tg_cidr_list trusted = { 0 };
 		char about[320] = "";
-		if (c && check && (!tg_tls_try(c, about, sizeof about, &err, print_warning, NULL) || !tg_keyfile_vet(c, &err, print_warning, NULL))) {
+		if (c && check && (!tg_tls_try(c, about, sizeof about, &err, print_warning, NULL) || !tg_keyfile_vet(c, &err, print_warning, NULL) || !try_tokens(c, &err))) {
 			tg_config_free(c);
 			c = NULL;
 		}

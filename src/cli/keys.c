@@ -34,6 +34,7 @@ struct call {
 	int64_t now;
 	bool found, two;
 	unsigned n;
+	unsigned given; /* options */
 };
 
 static enum tg_db_result insert(struct tg_db *db, void *ctx, struct tg_err *err)
@@ -79,13 +80,13 @@ static int create(struct tg_cli_store *s, struct call *c)
 static bool print_key(void *ctx, const struct tg_key_row *k)
 {
 	struct call *c = ctx;
-	char perms[TG_PERMS_TEXT], made[24], until[24], used[24];
+	char perms[TG_PERMS_TEXT], made[24], until[24], used[24], name[TG_CLI_SHOWN];
 	tg_perms_text(k->perms, ",", perms);
 	tg_cli_time(k->created_s, made);
 	tg_cli_time(k->expires_s, until);
 	tg_cli_time(k->used_s, used);
 	const char *state = k->revoked_s ? "revoked" : k->expires_s && k->expires_s <= c->now ? "expired" : k->secrets > 1 ? "rotating" : "active";
-	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %-20s  %s  [%s]\n", k->id, k->prefix, state, made, until, used, k->name, perms[0] ? perms : "none");
+	printf("%-20s  %-9s  %-8s  %-20s  %-20s  %-20s  %s  [%s]\n", k->id, k->prefix, state, made, until, used, tg_cli_shown(k->name, name), perms[0] ? perms : "none");
 	c->n++;
 	return true;
 }
@@ -170,15 +171,18 @@ static int rotate(struct tg_cli_store *s, struct call *c)
 	return tg_cli_done();
 }
 
+enum { PERMISSIONS = 1, DAYS = 2, OVERLAP = 4, LIMITS = 8 };
+
 static const struct command {
 	const char *name;
-	bool subject, permissions;
+	bool subject;
+	unsigned takes; /* options that mean something to it; another one is a mistake, never passed over */
 	int (*run)(struct tg_cli_store *s, struct call *c);
 } commands[] = {
-	{ "create", true, true, create },
-	{ "list", false, false, list },
-	{ "revoke", true, false, revoke },
-	{ "rotate", true, false, rotate },
+	{ "create", true, PERMISSIONS | DAYS | LIMITS, create },
+	{ "list", false, 0, list },
+	{ "revoke", true, 0, revoke },
+	{ "rotate", true, OVERLAP, rotate },
 };
 
 static int wrong(const char *why)
@@ -197,6 +201,28 @@ static bool number(const char *text, int64_t min, int64_t max, int64_t *out)
 	return *text >= '0' && *text <= '9' && !*rest && v >= min && v <= max;
 }
 
+static int dispatch(const struct command *m, struct call *c)
+{
+	struct tg_err err;
+	struct tg_cli_store s;
+	char why[80];
+	if (c->given & ~m->takes) {
+		unsigned odd = c->given & ~m->takes;
+		snprintf(why, sizeof why, "%s does not take %s", m->name, odd & PERMISSIONS ? "--permissions" : odd & DAYS ? "--days" : odd & OVERLAP ? "--overlap" : "limits");
+		return wrong(why);
+	}
+	if (m->subject != (c->subject != NULL) || (m->takes & PERMISSIONS & ~c->given))
+		return wrong(NULL);
+	if (c->permissions && (!tg_cli_name(c->subject, TG_KEY_NAME_MAX, &err) || !tg_cli_perms(c->permissions, &c->row.perms, &err)))
+		return wrong(err.text);
+	int rc = tg_cli_store_open(&s, c->config);
+	if (rc == 0) {
+		rc = m->run(&s, c);
+		tg_cli_store_close(&s);
+	}
+	return rc;
+}
+
 int tg_cmd_keys(int argc, char **argv)
 {
 	struct call c = { .overlap = DAY, .now = (int64_t)(tg_wall_us() / 1000000u) };
@@ -211,17 +237,21 @@ int tg_cmd_keys(int argc, char **argv)
 		if (taken < 0)
 			return wrong(err.text);
 		if (taken > 0) {
+			c.given |= LIMITS;
 			i++;
 		} else if (strcmp(a, "--config") == 0 && value) {
 			c.config = argv[++i];
 		} else if (strcmp(a, "--permissions") == 0 && value) {
 			c.permissions = argv[++i];
+			c.given |= PERMISSIONS;
 		} else if (strcmp(a, "--days") == 0 && value) {
 			if (!number(argv[++i], 1, 36500, &c.days))
 				return wrong("--days must be a number from 1 to 36500");
+			c.given |= DAYS;
 		} else if (strcmp(a, "--overlap") == 0 && value) {
 			if (!number(argv[++i], 0, 30 * DAY, &c.overlap))
 				return wrong("--overlap must be a number of seconds from 0 to 2592000");
+			c.given |= OVERLAP;
 		} else if (a[0] == '-' || c.subject) {
 			return wrong("a word is not understood here");
 		} else if (!c.command) {
@@ -230,22 +260,8 @@ int tg_cmd_keys(int argc, char **argv)
 			c.subject = a;
 		}
 	}
-	for (size_t i = 0; c.command && i < sizeof commands / sizeof *commands; i++) {
-		if (strcmp(commands[i].name, c.command) != 0)
-			continue;
-		if (commands[i].subject != (c.subject != NULL) || commands[i].permissions != (c.permissions != NULL))
-			return wrong(NULL);
-		if (c.permissions && (!c.subject[0] || strlen(c.subject) > TG_KEY_NAME_MAX))
-			return wrong("NAME must have from 1 to 100 bytes");
-		if (c.permissions && !tg_cli_perms(c.permissions, &c.row.perms, &err))
-			return wrong(err.text);
-		struct tg_cli_store s;
-		int rc = tg_cli_store_open(&s, c.config);
-		if (rc == 0) {
-			rc = commands[i].run(&s, &c);
-			tg_cli_store_close(&s);
-		}
-		return rc;
-	}
+	for (size_t i = 0; c.command && i < sizeof commands / sizeof *commands; i++)
+		if (strcmp(commands[i].name, c.command) == 0)
+			return dispatch(&commands[i], &c);
 	return wrong(NULL);
 }

@@ -1,6 +1,7 @@
 /* The database from the command line (see stored.h): the same configuration that `serve` reads here, so that both mean the same file. */
 #include "cli/stored.h"
 #include "base/clock.h"
+#include "base/terminal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -64,6 +65,25 @@ void tg_cli_time(int64_t s, char out[24])
 	}
 	tg_rfc3339_s((uint64_t)s * 1000000u, out);
 	out[20] = 0;
+}
+
+const char *tg_cli_shown(const char *name, char out[TG_CLI_SHOWN])
+{
+	snprintf(out, TG_CLI_SHOWN, "%s", name);
+	out[tg_terminal_safe(out, strlen(out))] = 0;
+	return out;
+}
+
+bool tg_cli_name(const char *name, size_t max, struct tg_err *err)
+{
+	size_t n = strlen(name);
+	if (n && n <= max && tg_terminal_fit(tg_slice_cstr(name)))
+		return true;
+	if (!n || n > max)
+		tg_err_set(err, "NAME must have from 1 to %zu bytes", max);
+	else
+		tg_err_set(err, "NAME must be UTF-8, without control characters and without those that turn the direction of text");
+	return false;
 }
 
 bool tg_cli_perms(const char *text, uint32_t *out, struct tg_err *err)

@@ -50,12 +50,12 @@ static void put_counts(const struct tg_counts *c)
 static bool put_line(void *ctx, const struct tg_usage_row *r)
 {
 	struct call *c = ctx;
-	char day[TG_DAY_TEXT];
+	char day[TG_DAY_TEXT], name[TG_CLI_SHOWN];
 	tg_day_text(r->day, day);
 	if (c->by_day)
 		printf("%-10s  ", day);
 	else
-		printf("%-20s  %-9s  %-24.24s  ", r->principal, r->prefix, r->name);
+		printf("%-20s  %-9s  %-24.24s  ", r->principal, r->prefix, tg_cli_shown(r->name, name));
 	put_counts(&r->counts);
 	c->n++;
 	return true;

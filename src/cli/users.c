@@ -33,7 +33,7 @@ struct call {
 	struct tg_key_limits limits;
 	uint32_t perms;
 	int64_t now;
-	bool found, has_limits;
+	bool found, has_limits, production;
 	unsigned n;
 };
 
@@ -76,6 +76,8 @@ static bool take_password(struct call *c, struct tg_err *err)
 		fault = "could not be read: one line of at most 1024 bytes";
 	else if (!(fault = tg_password_fault(tg_slice_cstr(one))) && isatty(STDIN_FILENO) && (!ask("Again", two) || strcmp(one, two) != 0))
 		fault = "was not typed twice alike";
+	else if (!fault && c->production && tg_demo_key(tg_slice_cstr(one)))
+		fault = "is one that the documents print, which profile production refuses";
 	else if (!fault && !tg_password_hash(tg_slice_cstr(one), c->hash))
 		fault = "could not be hashed: no memory";
 	explicit_bzero(one, sizeof one);
@@ -118,10 +120,10 @@ static int add(struct tg_cli_store *s, struct call *c)
 static bool print_user(void *ctx, const struct tg_user_row *u)
 {
 	struct call *c = ctx;
-	char perms[TG_PERMS_TEXT], made[24];
+	char perms[TG_PERMS_TEXT], made[24], name[TG_CLI_SHOWN];
 	tg_perms_text(u->perms, ",", perms);
 	tg_cli_time(u->created_s, made);
-	printf("%-20s  %-8s  %-20s  %s  [%s]\n", u->id, u->disabled ? "disabled" : "active", made, u->name, u->perms == TG_PERM_ALL ? "all" : perms[0] ? perms : "none");
+	printf("%-20s  %-8s  %-20s  %s  [%s]\n", u->id, u->disabled ? "disabled" : "active", made, tg_cli_shown(u->name, name), u->perms == TG_PERM_ALL ? "all" : perms[0] ? perms : "none");
 	c->n++;
 	return true;
 }
@@ -224,6 +226,8 @@ static int dispatch(struct call *c, const char *subject)
 			return wrong(NULL);
 		if (subject && (!*subject || strlen(subject) > TG_USER_NAME_MAX))
 			return wrong("NAME must have from 1 to 64 bytes");
+		if (m->run == add && !tg_cli_name(subject, TG_USER_NAME_MAX, &err))
+			return wrong(err.text);
 		c->perms = TG_PERM_ALL;
 		if (c->permissions && !tg_cli_perms(c->permissions, &c->perms, &err))
 			return wrong(err.text);
@@ -232,6 +236,7 @@ static int dispatch(struct call *c, const char *subject)
 		struct tg_cli_store s;
 		int rc = tg_cli_store_open(&s, c->config);
 		if (rc == 0) {
+			c->production = s.config->profile == TG_PROFILE_PRODUCTION;
 			rc = m->run(&s, c);
 			tg_cli_store_close(&s);
 		}

@@ -188,7 +188,7 @@ void tg_rate_text(struct tg_rate r, char out[TG_RATE_TEXT]); /* the same form, N
 bool tg_decimal_parse(struct tg_slice s, uint64_t *micro);
 #define TG_DECIMAL_TEXT 32
 void tg_decimal_text(uint64_t micro, char out[TG_DECIMAL_TEXT]); /* the same form, NUL-terminated */
-/* Which seed document prints this key, "000" to "004"; NULL: none. Whoever has read the document has the key. */
+/* Which seed document prints this key or password, "000" to "004"; NULL: none. Whoever has read the document has it. */
 const char *tg_demo_key(struct tg_slice key);
 /* An origin as it stands in `cors_origins`: "*", "null" or scheme://host[:port], written to out as browsers write it: lower case, without the scheme's own port.
  * False with a reason, also for a path, a user name, a wildcard within. */

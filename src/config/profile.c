@@ -106,21 +106,24 @@ static bool check_listen(struct loader *l)
 	return true;
 }
 
-/* False: production, and the key is a document's. */
-static bool check_key(struct loader *l, const char *table, const char *name, struct tg_slice key)
+/* False: production, and the key or password is a document's. better: how to get one. */
+static bool check_shared(struct loader *l, const char *name, const char *kind, struct tg_slice key, const char *better)
 {
 	const char *document = key.n ? tg_demo_key(key) : NULL;
 	if (!document)
 		return true;
-	const char *origin = tg_config_origin(l->c, table, name);
+	const char *origin = tg_config_origin(l->c, "auth", name);
 	if (l->c->profile == TG_PROFILE_PRODUCTION) {
-		tg_err_set(l->err,
-			   "[%s] %s (%.250s) has a key that document %s prints, which profile production refuses: `tollgate init` or `tollgate keyfile generate` makes one",
-			   table, name, origin, document);
+		tg_err_set(l->err, "[auth] %s (%.250s) has a %s that document %s prints, which profile production refuses: %s", name, origin, kind, document, better);
 		return false;
 	}
-	tg_load_warn(l, "[%s] %s (%.300s) has a key that document %s prints: everybody can know it", table, name, origin, document);
+	tg_load_warn(l, "[auth] %s (%.300s) has a %s that document %s prints: everybody can know it", name, origin, kind, document);
 	return true;
+}
+
+static bool check_key(struct loader *l, const char *name, struct tg_slice key)
+{
+	return check_shared(l, name, "key", key, "`tollgate init` or `tollgate keyfile generate` makes one");
 }
 
 static bool check_keys(struct loader *l)
@@ -131,17 +134,60 @@ static bool check_keys(struct loader *l)
 		const struct tg_strlist *list;
 	} lists[] = { { "keys", &c->tollgate_keys }, { "chapkit_keys", &c->chapkit_keys }, { "chapkit_key_file", &c->chapkit_file_keys },
 		      { "credit_risk_keys", &c->credit_risk_keys } };
-	if (!check_key(l, "auth", "admin_key", (struct tg_slice){ c->admin_key.p, c->admin_key.n }) ||
-	    !check_key(l, "auth", "read_key", (struct tg_slice){ c->read_key.p, c->read_key.n }))
+	if (!check_key(l, "admin_key", (struct tg_slice){ c->admin_key.p, c->admin_key.n }) || !check_key(l, "read_key", (struct tg_slice){ c->read_key.p, c->read_key.n }) ||
+	    !check_shared(l, "admin_password", "password", (struct tg_slice){ c->admin_password.p, c->admin_password.n }, "choose another"))
 		return false;
 	for (unsigned k = 0; k < sizeof lists / sizeof lists[0]; k++) {
 		size_t i = 0;
 		while (i < lists[k].list->n && !tg_demo_key(tg_slice_cstr(lists[k].list->v[i])))
 			i++;
-		if (i < lists[k].list->n && !check_key(l, "auth", lists[k].name, tg_slice_cstr(lists[k].list->v[i])))
+		if (i < lists[k].list->n && !check_key(l, lists[k].name, tg_slice_cstr(lists[k].list->v[i])))
 			return false;
 	}
 	return true;
+}
+
+/* A network of everybody: whoever connects may then say from where, and that TLS was in front. */
+static bool check_proxies(struct loader *l)
+{
+	const struct tg_config *c = l->c;
+	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
+		const char *slash = strchr(c->trusted_proxies.v[i], '/');
+		if (!slash || slash[1 + strspn(slash + 1, "0")])
+			continue;
+		tg_err_set(l->err, "[server] trusted_proxies (%.250s): %.100s is everybody, which profile production refuses: name the proxies in front", tg_config_origin(c, "server", "trusted_proxies"),
+			   c->trusted_proxies.v[i]);
+		return false;
+	}
+	return true;
+}
+
+/* What can be meant, but not often: each is said at every start (seed ledger S4-111). */
+static void say_what_is_off(struct loader *l)
+{
+	const struct tg_config *c = l->c;
+	const struct {
+		const char *table, *name;
+		bool on;
+	} usual[] = { { "limits", "api", c->limit_api.n }, { "limits", "train", c->limit_train.n }, { "limits", "predict", c->limit_predict.n },
+		      { "auth", "guesses", c->guesses.n }, { "auth", "password_guesses", c->password_guesses.n } };
+	if (!c->limits_enabled)
+		tg_load_warn(l, "profile production runs without limits: [limits] enabled (%.300s) is false", tg_config_origin(c, "limits", "enabled"));
+	for (unsigned i = 0; i < sizeof usual / sizeof *usual; i++)
+		if (!usual[i].on)
+			tg_load_warn(l, "profile production runs without a limit that it usually has: [%s] %s (%.300s) is off", usual[i].table, usual[i].name,
+				     tg_config_origin(c, usual[i].table, usual[i].name));
+	if (!c->require_auth)
+		tg_load_warn(l, "profile production runs without authentication on this machine: [auth] require_auth (%.300s) is false",
+			     tg_config_origin(c, "auth", "require_auth"));
+}
+
+/* Whoever reads what signs tokens makes himself one of any user's. It is not a "file:" value: it lies where the gate itself made it. */
+static void look_at_token_secret(struct loader *l)
+{
+	char path[PATH_BYTES];
+	if (!l->c->jwt_secret.n && l->c->store_url[0] && tg_config_data_path(l->c, "jwt.secret", path, sizeof path))
+		tg_load_secret_file(l, path, true);
 }
 
 bool tg_profile_check(struct loader *l)
@@ -149,6 +195,7 @@ bool tg_profile_check(struct loader *l)
 	const struct tg_config *c = l->c;
 	if (l->src->draft)
 		return true;
+	look_at_token_secret(l);
 	if (!check_keys(l))
 		return false;
 	if (c->profile != TG_PROFILE_PRODUCTION)
@@ -163,10 +210,6 @@ bool tg_profile_check(struct loader *l)
 				   tg_config_origin(c, "server", "cors_origins"));
 			return false;
 		}
-	if (!c->limits_enabled)
-		tg_load_warn(l, "profile production runs without limits: [limits] enabled (%.300s) is false", tg_config_origin(c, "limits", "enabled"));
-	if (!c->require_auth)
-		tg_load_warn(l, "profile production runs without authentication on this machine: [auth] require_auth (%.300s) is false",
-			     tg_config_origin(c, "auth", "require_auth"));
-	return check_listen(l);
+	say_what_is_off(l);
+	return check_proxies(l) && check_listen(l);
 }

@@ -44,7 +44,7 @@ void tg_config_sample(FILE *out)
 	struct tg_err err;
 	const char *table = "";
 	comment(out, "Tollgate's configuration. Every option stands here with its default: take the # before a name away to set it. "
-		     "Environment variables TOLLGATE_<TABLE>_<NAME> come first, then this file, then .env, then data/keys.env. "
+		     "Environment variables TOLLGATE_<TABLE>_<NAME> come first, then data/settings.json (PATCH /api/v1/config), then this file, then .env, then data/keys.env. "
 		     "`tollgate config check` tries it, `tollgate config show` lists what is in force.");
 	fputc('\n', out);
 	for (unsigned i = 0; i < tg_noptions; i++) {

@@ -1,6 +1,6 @@
 /*
  * The layer of settings. What may be changed while the gate runs is what a reload changes, less what would let somebody who holds write_config have more than that: paths (a log's path is a file that is
- * written), keys and secrets, who is believed and who needs no key.
+ * written), keys and secrets, who is believed and who needs no key: so the pages that a browser lets read with its user's cookie, and what guessing costs, which is where belief is bought.
  */
 #include "config/settings.h"
 #include "base/newfile.h"
@@ -11,7 +11,8 @@ static bool too_strong(const struct tg_option *o)
 {
 	static const struct {
 		const char *table, *name;
-	} never[] = { { "", "profile" }, { "auth", "require_auth" }, { "server", "trusted_proxies" }, { "server", "hosts" }, { "metrics", "loopback" }, { "log", "debug" } };
+	} never[] = { { "", "profile" }, { "auth", "require_auth" }, { "server", "trusted_proxies" }, { "server", "hosts" }, { "server", "cors_origins" }, { "server", "cors_credentials" },
+		    { "auth", "guesses" }, { "auth", "password_guesses" }, { "metrics", "loopback" }, { "log", "debug" } };
 	for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
 		if (strcmp(never[i].table, o->table) == 0 && strcmp(never[i].name, o->name) == 0)
 			return true;
@@ -20,7 +21,9 @@ static bool too_strong(const struct tg_option *o)
 
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err)
 {
-	const struct tg_option *o = strcmp(table, "model") == 0 ? NULL : tg_option_find(table, name);
+	if (strcmp(table, "model") == 0)
+		return "models are changed in tollgate.toml only";
+	const struct tg_option *o = tg_option_find(table, name);
 	if (!o) {
 		err->text[0] = 0;
 		tg_option_suggest(table, name, err);
@@ -29,6 +32,17 @@ const char *tg_setting_fault(const char *table, const char *name, struct tg_err 
 	if (!o->live)
 		return "needs a restart: it is changed in tollgate.toml";
 	return too_strong(o) ? "is changed in tollgate.toml only" : NULL;
+}
+
+bool tg_setting_takes(const char *table, const char *name, const json_t *v, struct tg_err *why)
+{
+	struct tg_config *scratch = tg_config_defaults();
+	why->text[0] = 0;
+	bool ok = scratch && tg_option_set_json(tg_option_find(table, name), scratch, v, NULL, why);
+	if (!scratch)
+		tg_err_set(why, "out of memory");
+	tg_config_free(scratch);
+	return ok;
 }
 
 json_t *tg_settings_read(const char *path, struct tg_err *err)

@@ -32,30 +32,19 @@ static struct tg_slice credential(const struct tg_head *h, bool *by_cookie)
 	return c;
 }
 
-/* The host of an Origin header; empty for "null" and for what is no origin. */
-static struct tg_slice origin_host(struct tg_slice origin)
-{
-	const char *p = memmem(origin.p ? origin.p : "", origin.n, "://", 3);
-	if (!p)
-		return (struct tg_slice){ 0 };
-	p += 3;
-	return tg_host_only((struct tg_slice){ p, (size_t)(origin.p + origin.n - p) });
-}
-
 /* Where a key is wanted of nobody: a page that this machine serves, on whatever port, or that of a listed origin. "*" lists none: any page could use the
  * gate of whoever looks at it. */
 static bool from_known_page(struct tg_exchange *x, const struct tg_addr *self)
 {
-	struct tg_slice origin = tg_head_get(x->head, TG_H_ORIGIN);
-	return x->cors == TG_CORS_LISTED || (origin.p && tg_policy_own_host(&x->snap->policy, origin_host(origin), self));
+	return x->cors == TG_CORS_LISTED || tg_page_is_of_this_machine(x, self);
 }
 
-static bool from_other_site(struct tg_exchange *x, const struct tg_addr *self)
+static bool from_other_site(const struct tg_exchange *x)
 {
-	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE), origin = tg_head_get(x->head, TG_H_ORIGIN);
+	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE);
 	if (site.n && !tg_slice_eq(site, TG_S("same-origin")) && !tg_slice_eq(site, TG_S("none")))
 		return true;
-	return origin.p && !tg_policy_own_host(&x->snap->policy, origin_host(origin), self);
+	return x->head->first[TG_H_ORIGIN] >= 0 && !tg_page_is_own(x);
 }
 
 /* Nothing of a proxy, and nothing of a web page from elsewhere, stands between the socket's peer and us. pages: those from_known_page are welcome. */
@@ -73,7 +62,7 @@ static bool came_straight(struct tg_exchange *x, bool pages)
 	bool have = tg_session_self(x->session, &self);
 	if (h->host.n && !tg_policy_own_host(p, tg_host_only(h->host), have ? &self : NULL))
 		return false;
-	return (pages && from_known_page(x, have ? &self : NULL)) || !from_other_site(x, have ? &self : NULL);
+	return (pages && from_known_page(x, have ? &self : NULL)) || !from_other_site(x);
 }
 
 static bool is_local_caller(struct tg_exchange *x)
@@ -138,13 +127,10 @@ static bool cookie_is_ridden(struct tg_exchange *x)
 {
 	if (x->method == TG_GET || x->method == TG_HEAD || x->method == TG_OPTIONS)
 		return false;
-	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE), origin = tg_head_get(x->head, TG_H_ORIGIN);
+	struct tg_slice site = tg_head_get(x->head, TG_H_SEC_FETCH_SITE);
 	if (tg_slice_eq(site, TG_S("same-origin")))
 		return false;
-	if (site.n || !origin.p)
-		return true;
-	struct tg_slice host = tg_host_only(x->head->host), from = origin_host(origin);
-	return !from.n || !tg_slice_eq_nocase(from, host);
+	return site.n || !tg_page_is_own(x);
 }
 
 /* [metrics] loopback = true: a scraper on this machine needs no key. */
@@ -217,6 +203,8 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 		return answer_preflight(x);
 	if (x->route && x->route->guard == TG_GUARD_PUBLIC)
 		return TG_NEXT;
+	if (x->head->key_twice) /* which of them counts, somebody in front of us may have decided otherwise */
+		return tg_answer_problem(x, TG_E_bad_request, "key_twice", "There must be at most one Authorization header.", NULL, NULL);
 	if (opened_to_loopback(x)) {
 		x->principal = &p->local_caller;
 		x->local = true;

@@ -537,7 +537,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 {
 	struct tg_gate *g = &c->gate;
 	const struct tg_config *cfg = c->shared->config;
-	struct tg_err note = { "" };
+	struct tg_err note; /* others can get at its file: the configuration's load has said so, or refused */
 	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, warn_line, NULL, err);
 	if (!g->store)
 		return false;
@@ -547,8 +547,6 @@ static bool open_store(struct control *c, struct tg_err *err)
 	g->token_key = calloc(1, sizeof *g->token_key);
 	if (!g->token_key || !tg_token_key_load(g->token_key, cfg, &note, err))
 		return false;
-	if (note.text[0])
-		warn_line(NULL, note.text);
 	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, warn_line, NULL, err);
 }
 

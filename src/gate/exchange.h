@@ -36,7 +36,7 @@ struct tg_bucket {
 struct tg_reservation {
 	uint32_t limit;                /* a minute; 0: none applies */
 	uint32_t reserved;             /* 0: nothing (any more) */
-	uint32_t prompt;               /* the part of it that was reckoned for the prompt */
+	uint32_t prompt;               /* what is reckoned for the prompt, whether a limit applies or not */
 	uint64_t window;               /* policy/limit.h */
 };
 
@@ -149,9 +149,15 @@ enum tg_step tg_stage_record(struct tg_exchange *x);
 void tg_audited_success(struct tg_exchange *x);       /* x->principal is whose it is */
 void tg_audited_failure(struct tg_exchange *x);       /* nobody's, or it has ended: x->presented_prefix */
 
+/* ---- page.c: which web page it comes from, by its Origin; both are false where it says nothing, or twice ---- */
+bool tg_page_is_own(const struct tg_exchange *x);     /* the same scheme, host and port as it was sent to; a trusted proxy's X-Forwarded-Proto counts */
+/* One that this machine serves, on whatever port. self: the connection's own address; NULL: unknown. */
+bool tg_page_is_of_this_machine(const struct tg_exchange *x, const struct tg_addr *self);
+
 /* ---- limit.c ---- */
 /* Takes what the route's class and the key allow. False: one of them refuses (the last in x->bucket, or the only one that counts what is in flight), and nothing stays taken but by x->held. */
 bool tg_limit_take(struct tg_exchange *x);
+uint32_t tg_limit_prompt(const struct tg_exchange *x); /* tokens of the prompt, reckoned by the body's bytes */
 /* The body is known: reserves its tokens where the key has a bound for them. `scan`: what was found in it. NEXT, or ANSWERED (429). */
 enum tg_step tg_limit_tokens(struct tg_exchange *x, const struct tg_json_scan *scan);
 /* The request's end, as soon as it is known: before its last bytes leave, so that whoever reads them finds the limits as they are. about_to_send: body bytes of those. */
@@ -161,6 +167,8 @@ static inline void tg_limit_end(struct tg_exchange *x, uint64_t about_to_send)
 	if (x->held || x->tokens.reserved)
 		tg_limit_finish(x, about_to_send);
 }
+/* An answer that was left or broke off before its usage came: x->usage is what it has cost, as it is settled. Else nothing is done. */
+void tg_limit_reckon(struct tg_exchange *x);
 /* ---- limit_head.c ---- */
 void tg_limit_head(const struct tg_exchange *x, struct tg_buf *b); /* the lines of x->bucket, for the answer's head */
 

@@ -141,12 +141,17 @@ enum tg_step tg_stage_limit(struct tg_exchange *x)
 
 /* ---- tokens ---- */
 
-/* A count as the caller wrote it: workers take 1e3 for 1000, and -1 for no bound. 0: none. What no limit could hold is one more than the largest. */
-static uint64_t number(struct tg_slice doc, const struct tg_json_want *w)
+/* A count as the caller wrote it: workers take 1e3 for 1000, and -1 for no bound. 0: none. What no limit could hold is one more than the largest. *wrong: the name of what is no
+ * number: some workers take "100" for 100, so it cannot be passed over. */
+static uint64_t number(struct tg_slice doc, const struct tg_json_want *w, const char **wrong)
 {
 	char text[40];
+	if (w->type != TG_JSON_NUMBER) {
+		*wrong = w->type == TG_JSON_NONE || w->type == TG_JSON_NULL ? *wrong : w->name.p;
+		return 0;
+	}
 	struct tg_slice v = tg_json_value(doc, w);
-	if (w->type != TG_JSON_NUMBER || v.p[0] == '-')
+	if (v.p[0] == '-')
 		return 0;
 	if (v.n >= sizeof text)
 		return TG_TOKENS_MAX + 1;
@@ -156,42 +161,59 @@ static uint64_t number(struct tg_slice doc, const struct tg_json_want *w)
 	return d < TG_TOKENS_MAX ? (uint64_t)d + (d > (double)(uint64_t)d) : TG_TOKENS_MAX + 1;
 }
 
-/* The most tokens that the request lets its answer have; 0: it does not say. */
-static uint64_t most_of(const struct tg_exchange *x, const struct tg_json_scan *s)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-	uint64_t a = number(x->body, &s->want[TG_WANT_MAX_TOKENS]), b = number(x->body, &s->want[TG_WANT_MAX_COMPLETION]);
+	return a > b ? a : b;
+}
+
+/* The most tokens that the request lets its answer have; 0: it does not say. */
+static uint64_t most_of(const struct tg_exchange *x, const struct tg_json_scan *s, const char **wrong)
+{
 	if (x->family == TG_FAM_INFER) { /* 001's clients say it in the request itself */
 		static const char *const names[] = { "max_new_tokens", "max_tokens", "max_completion_tokens" };
 		struct tg_json_scan in;
 		struct tg_slice doc = tg_json_value(x->body, &s->want[TG_WANT_PROMPT]);
 		if (tg_json_scan_all(&in, doc, names, 3) != TG_JSON_DONE)
 			return 0; /* it is refused further on */
-		a = number(doc, &in.want[0]);
-		if (a)
-			return a;
-		a = number(doc, &in.want[1]);
-		b = number(doc, &in.want[2]);
+		uint64_t new = number(doc, &in.want[0], wrong), other = larger(number(doc, &in.want[1], wrong), number(doc, &in.want[2], wrong));
+		return new ? new : other;
 	}
-	return a > b ? a : b; /* which of the two counts is the worker's choice */
+	/* which of the two counts is the worker's choice */
+	return larger(number(x->body, &s->want[TG_WANT_MAX_TOKENS], wrong), number(x->body, &s->want[TG_WANT_MAX_COMPLETION], wrong));
 }
 
-static uint64_t answers_of(const struct tg_exchange *x, const struct tg_json_scan *s)
+static uint64_t answers_of(const struct tg_exchange *x, const struct tg_json_scan *s, const char **wrong)
 {
 	if (x->family != TG_FAM_OPENAI)
 		return 1; /* n is not passed on */
-	uint64_t n = number(x->body, &s->want[TG_WANT_N]), best = number(x->body, &s->want[TG_WANT_BEST_OF]);
-	n = n > best ? n : best;
+	uint64_t n = larger(number(x->body, &s->want[TG_WANT_N], wrong), number(x->body, &s->want[TG_WANT_BEST_OF], wrong));
 	return n < 1 ? 1 : n < TIMES_MAX ? n : TIMES_MAX;
+}
+
+uint32_t tg_limit_prompt(const struct tg_exchange *x)
+{
+	uint64_t n = (x->body.n + x->snap->config->reserve_bytes - 1) / x->snap->config->reserve_bytes;
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static enum tg_step no_number(struct tg_exchange *x, const char *field)
+{
+	char text[128];
+	snprintf(text, sizeof text, "Validation error on %s: must be a number: this key's tokens are limited, and it says how many are asked for", field);
+	return tg_answer_problem(x, TG_E_bad_field, "bad_body", text, field, NULL);
 }
 
 enum tg_step tg_limit_tokens(struct tg_exchange *x, const struct tg_json_scan *s)
 {
 	const struct tg_config *c = x->snap->config;
 	struct tg_reservation *t = &x->tokens;
-	uint64_t prompt = (x->body.n + c->reserve_bytes - 1) / c->reserve_bytes, answer = 0;
+	uint64_t prompt = t->prompt, answer = 0;
 	if (!x->forward->embeds) {
-		uint64_t times = answers_of(x, s);
-		answer = most_of(x, s) * times;
+		const char *wrong = NULL;
+		uint64_t times = answers_of(x, s, &wrong);
+		answer = most_of(x, s, &wrong) * times;
+		if (wrong)
+			return no_number(x, wrong);
 		if (!answer) { /* a guess must not make a request impossible */
 			uint64_t guess = (c->reserve_tokens < t->limit / 4 ? c->reserve_tokens : t->limit / 4) * times, room = t->limit > prompt ? t->limit - prompt : 0;
 			answer = guess < room ? guess : room;
@@ -206,7 +228,6 @@ enum tg_step tg_limit_tokens(struct tg_exchange *x, const struct tg_json_scan *s
 	struct tg_bucket *k = &x->bucket[x->nbuckets - 1];
 	if (fits && v.passed) {
 		t->reserved = (uint32_t)all;
-		t->prompt = (uint32_t)prompt;
 		t->window = v.window;
 		tg_metrics_add(x->gl->metrics, TG_COUNT_TOKENS_RESERVED, all);
 		return TG_NEXT;
@@ -241,6 +262,15 @@ static uint64_t used(const struct tg_exchange *x, uint64_t about_to_send)
 		return t->prompt + x->sse->events; /* each carries about one */
 	uint64_t relayed = t->prompt + (x->bytes_out + about_to_send) / x->snap->config->reserve_bytes;
 	return relayed < t->reserved ? relayed : t->reserved;
+}
+
+void tg_limit_reckon(struct tg_exchange *x)
+{
+	bool begun = x->status >= 200 && x->status < 300;
+	if (!x->forward || x->usage.seen || !x->partial || (!begun && x->status != 499))
+		return;
+	uint64_t answer = !begun || x->forward->embeds ? 0 : x->sse ? x->sse->events : x->bytes_out / x->snap->config->reserve_bytes;
+	x->usage = (struct tg_usage){ .seen = true, .counted = true, .prompt = x->tokens.prompt, .completion = answer };
 }
 
 void tg_limit_finish(struct tg_exchange *x, uint64_t about_to_send)

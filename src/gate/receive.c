@@ -131,6 +131,7 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_json_scan *s, e
 	if (x->stream && !(x->principal->perms & TG_PERM_use_streaming))
 		return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission use_streaming.", "stream", NULL);
 	r = check_prompt(x);
+	x->tokens.prompt = tg_limit_prompt(x);
 	return r == TG_NEXT && x->tokens.limit ? tg_limit_tokens(x, s) : r;
 }
 

@@ -180,12 +180,8 @@ static void put_tokens(struct pen *w, const struct tg_record *r)
 		PUT(w, ",\"prompt_tokens\":null,\"completion_tokens\":null");
 		return;
 	}
-	if (r->usage.counted) {
-		PUT(w, ",\"prompt_tokens\":null");
-	} else {
-		PUT(w, ",\"prompt_tokens\":");
-		put_u64(w, r->usage.prompt);
-	}
+	PUT(w, ",\"prompt_tokens\":");
+	put_u64(w, r->usage.prompt);
 	PUT(w, ",\"completion_tokens\":");
 	put_u64(w, r->usage.completion);
 }

@@ -18,12 +18,9 @@ enum tg_step tg_stage_settle(struct tg_exchange *x)
 	x->trial = false;
 	if (x->print && x->done && !x->partial && !x->failed_it)
 		tg_quarantine_clear(x->gl->gate->quarantine, x->print); /* it was answered: whatever ended a worker, it was not this */
-	if (x->sse) {
+	if (x->sse)
 		tg_metrics_gauge(x->gl->metrics, TG_GAUGE_STREAMS, -1);
-		/* A stream cut short never told its usage: each event carried about one token. */
-		if (x->partial && !x->usage.seen && x->sse->events)
-			x->usage = (struct tg_usage){ .seen = true, .counted = true, .completion = x->sse->events };
-	}
+	tg_limit_reckon(x);
 	tg_limit_end(x, 0);
 	return TG_NEXT;
 }

@@ -4,7 +4,7 @@
  * configuration and a head.
  *
  * An origin is allowed where it stands in server.cors_origins, byte by byte in the form that browsers write; "null" where it is listed. With "*" every
- * answer says "*", never credentials. With a list the answer to a listed origin names it, and every answer has Vary: Origin, since the same URL is
+ * answer says "*", never credentials. With a list the answer to a listed origin names it, and every answer to a head that could be read has Vary: Origin, since the same URL is
  * answered differently.
  */
 #include "base/buf.h"

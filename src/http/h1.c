@@ -445,6 +445,9 @@ static bool header_rules(bool request, bool high, struct tg_head *out, enum tg_r
 				return refuse(why, TG_REFUSE_bad_host);
 			out->host = h->value;
 			break;
+		case TG_H_AUTHORIZATION:
+			out->key_twice |= out->first[h->id] != (int)i;
+			break;
 		case TG_H_EXPECT:
 			if (!request)
 				break;

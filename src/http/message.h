@@ -30,6 +30,7 @@ struct tg_head {
 	struct tg_slice path, query; /* of target; query without '?' */
 	struct tg_slice host;        /* the Host value; empty only for HTTP/1.0 */
 	bool expect_continue, upgrade;
+	bool key_twice;              /* more than one Authorization */
 	/* answers */
 	uint16_t status;
 	/* both */

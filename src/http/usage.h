@@ -6,7 +6,7 @@
 struct tg_usage {
 	bool seen;
 	uint64_t prompt, completion; /* prompt_tokens, completion_tokens (embeddings have no completion) */
-	bool counted; /* by us, event by event, since the stream was cut before it told: prompt is not known */
+	bool counted; /* by us, since the answer was left before it told: the prompt is reckoned, the answer what passed of it */
 };
 /* From a usage object as the scanner found it. False: no usable number in it; a number above 2^53 is none. */
 bool tg_usage_parse(struct tg_slice object, struct tg_usage *out);

@@ -68,7 +68,7 @@ def test_a_change_is_answered_when_it_is_in_force(gate):
 
 @pytest.mark.parametrize("body,field", [
     ({"permissions": []}, "name"), ({"name": "", "permissions": []}, "name"), ({"name": 5, "permissions": []}, "name"), ({"name": "x" * 101, "permissions": []}, "name"),
-    ({"name": "a\nb", "permissions": []}, "name"), ({"name": "k"}, "permissions"), ({"name": "k", "permissions": "read_models"}, "permissions"),
+    ({"name": "a\nb", "permissions": []}, "name"), ({"name": "a\x9b31mb", "permissions": []}, "name"), ({"name": "evil\u202etxt", "permissions": []}, "name"), ({"name": "k"}, "permissions"), ({"name": "k", "permissions": "read_models"}, "permissions"),
     ({"name": "k", "permissions": ["fly"]}, "permissions"), ({"name": "k", "permissions": [7]}, "permissions"),
     ({"name": "k", "permissions": [], "expires_in_days": 0}, "expires_in_days"), ({"name": "k", "permissions": [], "expires_in_days": -1}, "expires_in_days"),
     ({"name": "k", "permissions": [], "expires_in_days": 1.5}, "expires_in_days"), ({"name": "k", "permissions": [], "expires_in_days": "90"}, "expires_in_days"),
@@ -297,11 +297,31 @@ def test_keys_on_the_command_line(g):
 @pytest.mark.parametrize("args,text", [
     (["create"], "usage"), (["create", "k"], "usage"), (["create", "k", "--permissions", "fly"], "read_models"), (["create", "", "--permissions", "none"], "NAME"),
     (["create", "k", "--permissions", "none", "--days", "0"], "--days"), (["create", "k", "--permissions", "none", "--in-flight", "x"], "in"), (["list", "x"], "usage"),
-    (["revoke"], "usage"), (["rotate", "x", "--overlap", "-1"], "--overlap"), (["frobnicate"], "usage"), ([], "usage"),
+    (["create", "a\x1b[31mb", "--permissions", "none"], "NAME"), (["create", "a\r\nb", "--permissions", "none"], "NAME"), (["create", "\udcff\udcfe", "--permissions", "none"], "NAME"),
+    (["create", "a\x9bb", "--permissions", "none"], "NAME"), (["create", "a\u2066b", "--permissions", "none"], "NAME"),
+    (["revoke"], "usage"), (["rotate", "x", "--overlap", "-1"], "--overlap"), (["rotate", "x", "--requests", "5/minute"], "rotate does not take limits"),
+    (["rotate", "x", "--days", "3"], "rotate does not take --days"), (["revoke", "x", "--overlap", "0"], "revoke does not take --overlap"), (["list", "--days", "3"], "list does not take --days"),
+    (["list", "--permissions", "all"], "list does not take --permissions"), (["create", "k", "--permissions", "none", "--overlap", "5"], "create does not take --overlap"), (["frobnicate"], "usage"), ([], "usage"),
 ])
 def test_command_lines_that_are_none(g, args, text):
     p = cli(g, "keys", *args)
     assert p.returncode == 2 and text in p.stderr
+
+
+def test_names_out_of_the_database_do_nothing_to_a_terminal(g):
+    """A name that is older than the rules for names, or another program's, is shown without what a terminal would obey."""
+    key, user = make(g, [], "plain"), {"username": "eve", "password": "correct horse battery", "permissions": []}
+    assert g.client(ADMIN, timeout=30 * SLOW).post("/api/v1/users", json=user).status_code == 201
+    for name in ("e\x1b[2Jve", "e\x9bve", "e\u202eve"):
+        assert g.client(ADMIN).post("/api/v1/users", json={**user, "username": name}).json()["error"]["param"] == "username"
+        p = cli(g, "users", "add", name, stdin="correct horse battery\n")
+        assert p.returncode == 2 and "NAME" in p.stderr
+    with sqlite3.connect(g.dir / "data/tollgate.db", timeout=10) as db:
+        db.execute("UPDATE api_keys SET name = ? WHERE id = ?", ("a\x1b[2J\x9b1m\u202eb\rc\n", key["id"]))
+        db.execute("UPDATE users SET name = ? WHERE name = 'eve'", ("v\x1b]0;t\x07\u2066w",))
+    assert "  a?1m?b?c?  [none]\n" in cli(g, "keys", "list").stdout
+    assert "  v?w  [none]\n" in cli(g, "users", "list").stdout
+    assert cli(g, "users", "remove", "v\x1b]0;t\x07\u2066w").returncode == 0, "it can be got rid of"
 
 
 # ------------------------------------------------------------------------------------------------ the database away
@@ -416,6 +436,31 @@ def test_backup_and_restore(g, tmp_path):
     (tmp_path / "b/secret.key").write_text("0" * 64)
     p = cli(g, "restore", tmp_path / "b", "--force")
     assert p.returncode == 1 and "SHA-256" in p.stderr
+    g.start()
+
+
+def test_a_backup_follows_links_and_leaves_nothing_behind(g, tmp_path):
+    """api_keys.json may be a link to where keys are kept. A backup that fails leaves no folder: it would hold secrets, and be in the way of the next one."""
+    kept, link = tmp_path / "kept.json", g.dir / "api_keys.json"
+    kept.write_text(json.dumps({"valid_keys": ["a-good-key-0123456789"]}))
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    make(g, [])
+    p = cli(g, "backup", tmp_path / "b")
+    assert p.returncode == 0 and (tmp_path / "b/api_keys.json").read_bytes() == kept.read_bytes() and not (tmp_path / "b/api_keys.json").is_symlink(), p.stderr
+    secret = g.dir / "data/jwt.secret"
+    text = secret.read_text()
+    secret.write_text("")
+    for _ in range(2):
+        p = cli(g, "backup", tmp_path / "c")
+        assert p.returncode == 1 and "jwt.secret" in p.stderr and not (tmp_path / "c").exists(), p.stderr
+    secret.write_text(text)
+    assert cli(g, "backup", tmp_path / "c").returncode == 0
+    (tmp_path / "c/api_keys.json").unlink()
+    (tmp_path / "c/api_keys.json").symlink_to(kept)
+    g.stop()
+    p = cli(g, "restore", tmp_path / "c", "--force")
+    assert p.returncode == 1 and "c/api_keys.json" in p.stderr, "a backup holds files"
     g.start()
 
 

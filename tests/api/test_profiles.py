@@ -58,6 +58,11 @@ REFUSED = {
     "admin_key": ({"INFERENCE_ADMIN_KEY": "your-secret-admin-key"}, ["admin_key", "INFERENCE_ADMIN_KEY", "document 000", "tollgate init"]),
     "list": ({"TOLLGATE_API_KEYS": "demo-key-12345"}, ["keys", "TOLLGATE_API_KEYS", "document 001"]),
     "chapkit": ({"CHAPKIT_API_KEYS": "sk_ml_train_abc123,sk_ml_predict_xyz789"}, ["chapkit_keys", "document 003"]),
+    "password": ({"INFERNO_ADMIN_PASSWORD": "your-password"}, ["admin_password", "INFERNO_ADMIN_PASSWORD", "a password that document 002 prints", "choose another"]),
+    "placeholder": ({"INFERENCE_READ_KEY": "<your-api-key>"}, ["read_key", "document 002"]),
+    "unexpanded": ({"CHAPKIT_API_KEYS": "$TRAIN_KEY,$PREDICT_KEY,$ADMIN_KEY"}, ["chapkit_keys", "document 003"]),
+    "everybody": ({"LOAD_BALANCER_HOST": "0.0.0.0", "LOAD_BALANCER_PORT": "0", "TOLLGATE_SERVER_TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, ["trusted_proxies", "0.0.0.0/0 is everybody", "name the proxies"]),
+    "everybody6": ({"TOLLGATE_SERVER_TRUSTED_PROXIES": "::/0"}, ["trusted_proxies", "::/0 is everybody"]),
     "origins": ({"CREDIT_RISK_CORS_ORIGINS": "*"}, ["cors_origins", '"*"', "name the origins"]),
     "artifacts": ({"TOLLGATE_ARTIFACTS_URL": ""}, ["artifacts", "s3://", "file:"]),
     "bucket": ({"CREDIT_RISK_MODEL_STORAGE_TYPE": "s3"}, ["CREDIT_RISK_MODEL_STORAGE_TYPE", "CREDIT_RISK_S3_BUCKET"]),
@@ -78,9 +83,25 @@ def test_production_refuses(tmp_path, command, name):
 def test_production_starts(gate, worker):
     """The same profile with everything in its place: loopback, or a proxy that is named; limits off is said loudly (S4-111)."""
     g = gate(models=[model("m", worker())], env={**PRODUCTION, "CREDIT_RISK_RATE_LIMIT_ENABLED": "false"})
-    assert g.client(READ).get("/v1/models").status_code == 200 and "without limits" in g.stderr()
+    assert g.client(READ).get("/v1/models").status_code == 200 and "without limits" in g.stderr() and "usually has" not in g.stderr()
+    usual = [("limits", "api"), ("limits", "train"), ("limits", "predict"), ("auth", "guesses"), ("auth", "password_guesses")]
+    g = gate(models=[model("m", worker())], toml={"limits": {"api": "off", "train": "off", "predict": "off"}, "auth": {"guesses": "off", "password_guesses": "off"}}, env=PRODUCTION)
+    assert all(f"runs without a limit that it usually has: [{t}] {n} (" in g.stderr() for t, n in usual) and "without limits" not in g.stderr()
     g = gate(listen=["0.0.0.0:0"], toml={"server": {"trusted_proxies": ["10.0.0.0/8"]}}, env=PRODUCTION)
     assert g.client(READ).get("/v1/models").status_code == 200
+
+
+def test_production_gives_no_user_a_password_that_a_document_prints(gate):
+    """T-WEAK: neither by the API nor on the command line; elsewhere it is as good as any."""
+    user = {"username": "eve", "password": "your-password", "permissions": []}
+    g = gate(env=PRODUCTION)
+    r = g.client(ADMIN).post("/api/v1/users", json=user)
+    assert r.status_code == 400 and r.json()["error"]["param"] == "password" and "document 002" in r.json()["message"] and "your-password" not in r.text
+    p = run_cli("users", "add", "eve", cwd=g.dir, env=g.env, stdin="your-password\n")
+    assert p.returncode == 1 and "the documents print" in p.stderr
+    made = g.client(ADMIN, timeout=60).post("/api/v1/users", json={**user, "password": "correct horse battery"}).json()
+    assert g.client(ADMIN).patch(f"/api/v1/users/{made['id']}", json={"password": "your-password"}).status_code == 400
+    assert gate().client(ADMIN, timeout=60).post("/api/v1/users", json=user).status_code == 201
 
 
 def test_production_can_be_looked_at_and_made_ready(tmp_path):
@@ -282,7 +303,9 @@ def test_auth_off_and_pages(gate, worker):
     for origin in ("http://localhost:3000", "http://127.0.0.1:8080", "https://app.example"):
         r = g.client(headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"}).post("/v1/chat/completions", json=CHAT)
         assert r.status_code == 200, origin
-    assert g.client(headers={"Origin": PAGE}).post("/v1/chat/completions", json=CHAT).status_code == 401
+    for origin in (PAGE, "http://localhost:1@evil.example", "http://evil.example#localhost", "file://localhost", "localhost:3000"):
+        assert g.client(headers={"Origin": origin}).post("/v1/chat/completions", json=CHAT).status_code == 401, origin
+    assert g.client(headers=[("Origin", "http://localhost:3000"), ("Origin", PAGE)]).post("/v1/chat/completions", json=CHAT).status_code == 401
 
 
 def test_auth_off_behind_a_trusted_proxy(gate, worker):

@@ -1,4 +1,5 @@
 """Document 000, "Lock Down Inference API": who gets in, which 401, which 500. The nine paths are the document's own list of what must not be open."""
+import json
 import re
 import socket
 
@@ -152,6 +153,36 @@ def test_cookie_needs_same_origin_for_unsafe_methods(both):
     assert both.client(headers={**cookie, "Sec-Fetch-Site": "cross-site"}).post("/v1/chat/completions", json=CHAT).status_code in (401, 403)
     assert both.client(headers={**cookie, "Origin": own}).post("/v1/chat/completions", json=CHAT).status_code == 200
     assert both.client(headers={**cookie, "Sec-Fetch-Site": "same-origin"}).post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+@pytest.mark.parametrize("origin,good", [("http://127.0.0.1:{port}", True), ("HTTP://127.0.0.1:{port}", True), ("http://127.0.0.1", False), ("http://127.0.0.1:1", False), ("https://127.0.0.1:{port}", False),
+                                         ("http://localhost:{port}", False), ("http://127.0.0.1:{port}@evil.example", False), ("http://evil.example@127.0.0.1:{port}", False), ("http://127.0.0.1:{port}/", False),
+                                         ("ftp://127.0.0.1:{port}", False), ("null", False), ("*", False), ("", False), ("127.0.0.1:{port}", False)])
+def test_a_cookie_compares_the_whole_origin(both, origin, good):
+    """S4-26: scheme, host and port: another port of this host is another page. Browsers send no Sec-Fetch-Site over plain HTTP to other machines, so Origin is what decides there."""
+    r = both.client(headers={"Cookie": "api_key=" + READ, "Origin": origin.format(port=both.port)}).post("/v1/chat/completions", json=CHAT)
+    assert r.status_code == (200 if good else 403), r.text
+
+
+def test_of_two_origins_neither_is_believed(both):
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{p}\r\nCookie: api_key={k}\r\nOrigin: http://127.0.0.1:{p}\r\n{more}Content-Type: application/json\r\nConnection: close\r\nContent-Length: {n}\r\n\r\n{b}"
+    body = json.dumps(CHAT)
+    for more, status in (("", b" 200 "), ("Origin: https://evil.example\r\n", b" 403 "), ("Origin: http://127.0.0.1:{p}\r\n", b" 403 ")):
+        text = head.format(p=both.port, k=READ, n=len(body), b=body, more=more.format(p=both.port))
+        assert status in both.raw(text.encode()).split(b"\r\n")[0], more
+
+
+def test_a_cookie_behind_a_tls_proxy(gate, worker):
+    """What the proxy's own connection was, a trusted one says in X-Forwarded-Proto; nobody else may. Default ports are the same as none."""
+    def ask(g, origin, *proto):
+        headers = [("Host", "gate.example"), ("Cookie", "api_key=" + READ), ("Origin", origin)] + [("X-Forwarded-Proto", p) for p in proto]
+        return g.client(headers=headers).post("/v1/chat/completions", json=CHAT).status_code
+    g = gate(models=[model(CHAT["model"], worker())], toml={"server": {"trusted_proxies": ["127.0.0.1"]}})
+    assert ask(g, "https://gate.example", "https") == ask(g, "https://gate.example:443", "https") == ask(g, "https://gate.example", "http, https") == 200
+    assert ask(g, "http://gate.example") == ask(g, "http://gate.example:80", "http") == 200
+    for origin, *proto in (("https://gate.example",), ("https://gate.example", "https, http"), ("https://gate.example", "https", "http"), ("http://gate.example", "https"), ("https://gate.example:8443", "https")):
+        assert ask(g, origin, *proto) == 403, (origin, proto)
+    assert ask(gate(models=[model(CHAT["model"], worker())]), "https://gate.example", "https") == 403, "nobody is trusted here"
 
 
 def test_managed_keys_get_403_on_admin_routes(both):

@@ -132,7 +132,7 @@ def test_locality_is_the_socket_peer(g, headers):
 
 @pytest.mark.parametrize("headers", [{"X-Forwarded-For": "8.8.8.8"}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Real-IP": "127.0.0.1"},
                                      {"X-Forwarded-Proto": "https"}, {"Host": "gate.example"}, {"Host": "evil.example:9001"}, {"Origin": "https://evil.example"},
-                                     {"Origin": "null"}])
+                                     {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Origin": "http://localhost:1@evil.example"}])
 def test_exemption_ends_behind_a_proxy_or_a_browser(g, headers):
     """S1-04, C-04: a forwarding header, a foreign Host (DNS rebinding) or a cross-site Origin ends the exemption; a key still works."""
     assert infer(g.client(headers=headers)).status_code == 401

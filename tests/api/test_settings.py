@@ -41,13 +41,26 @@ def test_a_change_is_in_force_and_stays(g):
     ({"server": {"listen": ["127.0.0.1:1"]}}, "restart"), ({"log": {"path": "/etc/passwd"}}, "log.path"), ({"auth": {"admin_key": "mine-mine-mine-mine"}}, "auth.admin_key"),
     ({"auth": {"require_auth": False}}, "auth.require_auth"), ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "trusted_proxies"), ({"auth": {"api_keys_file": "x"}}, "api_keys_file"),
     ({"server": {"max_prompt_chars": -1}}, "max_prompt_chars"), ({"server": {"max_prompt_chars": "x"}}, "max_prompt_chars"), ({"model": {"name": "x"}}, "model.name"),
-    ({"server": {"max_buffered_bytes": 1048576}}, "max_buffered_bytes"), ({"": {"profile": "dev"}}, "profile"), ({"log": {"level": 3}}, "level"),
+    ({"server": {"max_buffered_bytes": 1048576}}, "max_buffered_bytes"), ({"": {"profile": "dev"}}, "on profile: is changed in tollgate.toml only"),
+    ({"profile": "dev"}, "on profile: is changed in tollgate.toml only"), ({"model": {"command": ["x"]}}, "on model.command: models are changed in tollgate.toml only"),
+    ({"server": {"cors_origins": ["https://evil.example"]}}, "cors_origins"), ({"server": {"cors_credentials": True}}, "cors_credentials"), ({"auth": {"guesses": "off"}}, "auth.guesses"),
+    ({"auth": {"password_guesses": "1000000/second"}}, "auth.password_guesses"), ({"auth": {"guesses": None}}, "auth.guesses"), ({"log": {"level": 3}}, "level"),
 ])
 def test_what_is_refused_changes_nothing(g, patch, says):
     """Unknown and wrong values with their name, what needs a restart, and what would make more of write_config than it is."""
     r = g.client(ADMIN).patch(CONFIG, json={"limits": {"ml": "5/minute"}, **patch} if "limits" not in patch else patch)
     assert r.status_code == 400 and r.json()["code"] == "VALIDATION_ERROR" and says in r.json()["message"], r.text
     assert g.client(ADMIN).get(CONFIG).json() == {"settings": {}} and not (g.dir / "data/settings.json").exists()
+
+
+@pytest.mark.parametrize("patch,field,why", [
+    ({"limits": {"infer": "often"}}, "limits.infer", "N/minute"), ({"server": {"max_prompt_chars": "x"}}, "server.max_prompt_chars", "whole number"), ({"server": {"max_prompt_chars": 0}}, "server.max_prompt_chars", "must be from 1"),
+    ({"limits": {"enabled": 1}}, "limits.enabled", "true or false"), ({"server": {"cors_methods": ["get"]}}, "server.cors_methods", "capital"), ({"limits": {"infr": "1/minute"}}, "limits.infr", "infer"),
+    ({"": {"profile": "dev"}}, "profile", "tollgate.toml")])
+def test_what_is_wrong_is_named(g, patch, field, why):
+    """param is the option, and the sentence what was wrong with its value."""
+    e = g.client(ADMIN).patch(CONFIG, json=patch).json()
+    assert e["error"]["param"] == field and e["message"].startswith(f"Validation error on {field}: ") and why in e["message"] and "the new settings" not in e["message"], e
 
 
 @pytest.mark.parametrize("text,status", [("{", 400), ("[]", 400), ("", 400), ('{"limits":{},"limits":{}}', 400)])

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from lib.gate import ADMIN, READ, model, run_cli
-from lib.raw import SLOW, until
+from lib.raw import SLOW, Stream, chat_body, until
 
 USAGE, KEYS = "/api/v1/usage", "/api/v1/auth/api-keys"
 SERVICE_A, SERVICE_B = "sk_ml_service_a_key123", "sk_ml_service_b_key456"        # document 003, case 2
@@ -113,6 +113,43 @@ def test_days(g):
     assert [d["day"] for d in first["usage"]] == [today(-5), today(-2)] and first["next"] == today(-2)
     assert [d["day"] for d in usage(g, group="day", principal=me, limit=2, after=first["next"])["usage"]] == [today(-1), today()]
     assert first["total"]["requests"] == 81  # of the range, not of the page
+
+
+@pytest.mark.parametrize("how", ["stream", "no event yet", "plain", "broken off"])
+def test_who_leaves_before_the_usage_pays_for_the_prompt(gate, worker, how):
+    """S3-18: an answer that is left, or breaks off, before its usage has come costs the reckoned prompt and what passed: leaving early is no way to a long prompt for nothing. The log says the same."""
+    w = worker()
+    g = gate(models=[model("m", w, price_prompt="1", price_completion="1")], env={"CHAPKIT_API_KEYS": SERVICE_A}, toml=FREE)
+    stream = how != "plain"
+    w.behave(chunks=30, pace=0.05, stop_after=4 if how == "broken off" else None, delay=0 if how in ("stream", "broken off") else 10, prompt_tokens=5000, completion_tokens=30)
+    body = chat_body(text="x" * 20000, stream=stream)
+    s = Stream(g, text="x" * 20000, key=SERVICE_A, stream=stream)
+    w.wait(1)
+    if how == "broken off":
+        s.rest()
+    elif how == "stream":
+        for _ in range(3):
+            s.event()
+    s.vanish()
+    r, prompt = counted(g, "sk_ml_service_a", 1), -(-len(body) // 4)
+    assert r["prompt_tokens"] == prompt > 5000 and (3 <= r["completion_tokens"] <= 30 if how in ("stream", "broken off") else r["completion_tokens"] == 0)
+    assert r["cost"] == pytest.approx((prompt + r["completion_tokens"]) / 1e6)
+    line = g.wait_log(lambda x: x["event"] == "request" and x["endpoint"] == "/v1/chat/completions")
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (prompt, r["completion_tokens"])
+
+
+def test_who_never_reached_a_worker_pays_nothing(gate, worker):
+    """Left in the queue: nobody worked for it."""
+    w = worker().behave(delay=2 * SLOW)
+    g = gate(models=[model("m", w, slots=1)], env={"CHAPKIT_API_KEYS": SERVICE_A}, toml=FREE)
+    busy = Stream(g, key=ADMIN, stream=False)
+    w.wait(1)
+    waiting = Stream(g, text="x" * 20000, key=SERVICE_A)
+    until(lambda: "\ntollgate_requests_queued 1\n" in g.client(ADMIN).get("/metrics").text, 5 * SLOW, "its waiting")
+    waiting.vanish()
+    r = counted(g, "sk_ml_service_a", 1)
+    assert (r["prompt_tokens"], r["completion_tokens"]) == (0, 0)
+    busy.close()
 
 
 def test_managed_keys_users_and_nameless_callers(gate, worker):

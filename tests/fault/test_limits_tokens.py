@@ -105,6 +105,20 @@ def test_given_twice_is_refused(g, w):
     assert r.status_code == 400 and "max_tokens" in r.text and not w.requests
 
 
+@pytest.mark.parametrize("path, doc, field", [("/v1/chat/completions", {"messages": [], "n": "100", "max_tokens": 10}, "n"), ("/v1/chat/completions", {"messages": [], "max_tokens": "10"}, "max_tokens"),
+                                              ("/v1/chat/completions", {"messages": [], "max_completion_tokens": [10]}, "max_completion_tokens"),
+                                              ("/v1/completions", {"prompt": "x", "best_of": True}, "best_of"), ("/api/v1/inference", {"prompt": "x", "max_tokens": {}}, "max_tokens"),
+                                              ("/infer", {"request_body": {"input": "x", "max_new_tokens": "33"}}, "max_new_tokens")])
+def test_a_count_that_is_no_number_is_refused(g, w, path, doc, field):
+    """Workers take "100" for 100, and so would have answered a hundred times what one answer reserves. null is none."""
+    doc = {"model_name" if path == "/infer" else "model": "m", **doc}
+    r = ask(g, path=path, body=json.dumps(doc).encode())
+    assert r.status_code == 400 and field in r.text and "must be a number" in r.text and not w.requests, r.text
+    if path != "/infer":  # which takes no null for a number either
+        assert ask(g, path=path, body=json.dumps({**doc, field: None}).encode()).status_code == 200
+    assert ask(g, path="/v1/embeddings", body=b'{"model":"m","input":"x","n":"2"}').status_code == 200, "embeddings have no answer to bound"
+
+
 # ------------------------------------------------------------------------------------------------ the ways a request ends
 
 def test_stream_is_settled_by_its_usage(g, w):

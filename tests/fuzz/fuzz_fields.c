@@ -3,6 +3,7 @@
  * and never quotes a password.
  */
 #include "api/fields.h"
+#include "base/terminal.h"
 #include "policy/password.h"
 #include <stdlib.h>
 
@@ -16,7 +17,7 @@ struct all {
 	struct tg_key_limits limits;
 };
 static const struct tg_field table[] = {
-	{ "username", TG_FIELD_TEXT, true, 1, 64, offsetof(struct all, name) },
+	{ "username", TG_FIELD_NAME, true, 1, 64, offsetof(struct all, name) },
 	{ "password", TG_FIELD_PASSWORD, true, 0, 0, offsetof(struct all, password) },
 	{ "permissions", TG_FIELD_PERMS, false, 0, 0, offsetof(struct all, perms) },
 	{ "expires_in_days", TG_FIELD_INT, false, 1, 36500, offsetof(struct all, days) },
@@ -36,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tg_fields f;
 	struct tg_fields_fault fault = { "", "" };
 	if (tg_fields_parse((struct tg_slice){ (const char *)data, size }, table, 6, &in, &f, &fault)) {
-		must((f.given & 3) == 3 && in.name.n >= 1 && in.name.n <= 256 && !tg_password_fault(in.password));
+		must((f.given & 3) == 3 && in.name.n >= 1 && in.name.n <= 256 && tg_terminal_fit(in.name) && !tg_password_fault(in.password));
 		must(!(in.perms & ~TG_PERM_ALL) && (!(f.given & 8) || (in.days >= 1 && in.days <= 36500)));
 		tg_fields_free(&f);
 		return 0;

@@ -85,7 +85,7 @@ static void sound(const struct tg_head *h, const char *head, size_t n)
 static void same(const struct tg_head *a, const struct tg_head *b)
 {
 	must(a->method == b->method && a->minor == b->minor && a->keep_alive == b->keep_alive && a->chunked == b->chunked && a->content_length == b->content_length &&
-		     a->expect_continue == b->expect_continue && a->upgrade == b->upgrade && a->nheaders == b->nheaders && !memcmp(a->first, b->first, sizeof a->first),
+		     a->expect_continue == b->expect_continue && a->upgrade == b->upgrade && a->key_twice == b->key_twice && a->nheaders == b->nheaders && !memcmp(a->first, b->first, sizeof a->first),
 	     "the same fields");
 	must(tg_slice_eq(a->target, b->target) && tg_slice_eq(a->path, b->path) && tg_slice_eq(a->query, b->query) && tg_slice_eq(a->host, b->host), "the same target");
 	for (unsigned i = 0; i < a->nheaders; i++)

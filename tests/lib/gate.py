@@ -263,7 +263,7 @@ class Gate:
 
     # --- talking to it ---------------------------------------------------------------------------------------------------------
     def client(self, key=None, source=None, url=None, headers=None, **kw):
-        h = dict(headers or {})
+        h = httpx.Headers(headers or {})  # a list of pairs may name one twice
         if key is not None:
             h["X-API-Key"] = key
         kw.setdefault("timeout", 30)

@@ -97,6 +97,20 @@ def test_every_route_with_every_kind_of_credential(gate_and_keys):
     assert not wrong, wrong
 
 
+def test_two_authorizations_are_none(gate_and_keys):
+    """Which of two Authorization lines counts, a proxy in front may have decided otherwise: 400 in the route's family wherever a credential is looked at, whichever of them is good."""
+    g, make, everything, bad = gate_and_keys
+    good, wrong = make(everything)["key"], []
+    for r in rows():
+        for first, second in ((good, bad["unknown"]), (bad["unknown"], good), (good, good)):
+            a = ask(g.external(headers=[("Authorization", first), ("Authorization", "Bearer " + second)]), r)
+            refused = a.status_code == 400 and (not a.content or "at most one Authorization" in a.text)
+            if refused != (kind(r) != "public"):
+                wrong.append((r["method"], r["path"], a.status_code, a.text[:100]))
+    assert not wrong, wrong[:5]
+    assert g.external(headers={"Authorization": good, "X-API-Key": bad["unknown"]}).get("/v1/models").status_code == 200, "one of each: the first kind decides"
+
+
 def test_what_a_key_may_is_what_its_permissions_say(gate_and_keys):
     """Random sets: on each route a key is let in exactly if it holds one of the route's permissions."""
     g, make, everything, _ = gate_and_keys

@@ -379,6 +379,7 @@ static void test_headers(void **state)
 	assert_int_equal(h.nheaders, 8);
 	assert_true(is(tg_head_get(&h, TG_H_X_API_KEY), "k1"));
 	assert_int_equal(h.first[TG_H_X_API_KEY], 1);
+	assert_false(h.key_twice);
 	assert_true(is(h.headers[2].value, "k2") && h.headers[2].id == TG_H_X_API_KEY);
 	assert_true(is(h.headers[3].name, "X_Api_Key") && h.headers[3].id == TG_H_OTHER && is(h.headers[3].value, "k3"));
 	assert_true(h.headers[4].value.n == 0 && h.headers[4].value.p != NULL);
@@ -386,6 +387,10 @@ static void test_headers(void **state)
 	assert_true(is(tg_head_get(&h, TG_H_USER_AGENT), "caf\xc3\xa9 \xf0\x9f\x98\x80\tx"));
 	assert_int_equal(h.headers[7].id, TG_H_X_FORWARDED);
 	assert_null(tg_head_get(&h, TG_H_AUTHORIZATION).p);
+	free(mem);
+	static const char two[] = "GET / HTTP/1.1\r\nHost: a\r\nauthorization: k1\r\nX: y\r\nAuthorization:\r\n\r\n";
+	assert_int_equal(run("two keys", two, sizeof two - 1, true, &limits, &h, &mem, &incomplete), TG_REFUSE_NONE);
+	assert_true(h.key_twice && is(tg_head_get(&h, TG_H_AUTHORIZATION), "k1"));
 	free(mem);
 }
 

@@ -208,6 +208,8 @@ static void test_demo_keys(void **state)
 	assert_string_equal(tg_demo_key(TG_S("your-secret-admin-key")), "000");
 	assert_string_equal(tg_demo_key(TG_S("demo-key-12345")), "001");
 	assert_string_equal(tg_demo_key(TG_S("sk_ml_customer_2_xyz789")), "003");
+	assert_string_equal(tg_demo_key(TG_S("your-password")), "002");
+	assert_string_equal(tg_demo_key(TG_S("<api_key>")), "004");
 	assert_null(tg_demo_key(TG_S("demo-key-1234")));
 	assert_null(tg_demo_key(TG_S("")));
 }

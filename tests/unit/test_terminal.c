@@ -12,6 +12,9 @@ static void check(const char *in, size_t n, const char *want)
 {
 	char *exact = malloc(n ? n : 1); /* so that the sanitizer sees every byte too many */
 	memcpy(exact, in, n);
+	bool fit = tg_terminal_fit((struct tg_slice){ exact, n });
+	if (fit != (strlen(want) == n && memcmp(in, want, n) == 0 && !memchr(in, '\t', n)))
+		fail_msg("%.*s: fit is %d", (int)n, in, fit);
 	size_t k = tg_terminal_safe(exact, n);
 	if (k != strlen(want) || memcmp(exact, want, k) != 0)
 		fail_msg("%.*s, not %s", (int)k, exact, want);
