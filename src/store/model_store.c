@@ -2,7 +2,8 @@
  * The model store (see model_store.h): the rules of pairs. The folder (model_file.c) is where models are used from; a bucket (model_s3.c) is where they outlive this machine.
  *
  * A pair that waits for its upload has a mark, <id>.upload, which is made before the pair and removed after the upload: a crash between the two costs an upload of what is there already, never a model that nobody
- * uploads. What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
+ * uploads. One that was deleted with its artifact has a mark <id>.leaving from before that is in the database, and <id>.deleted from when it is: then nobody sees it any more, and the mark is there until the bucket has
+ * it no more. What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
  */
 #include "store/model_store.h"
 #include "base/clock.h"
@@ -21,6 +22,7 @@
 #define FORMAT "tgm"
 #define KNOWN_MAX 256
 #define AWAY_MS 15000
+#define LEAVING_S 60 /* so long after its mark was made a transaction has ended */
 #define MODEL_BYTES_MAX (1ull << 40)
 
 struct known {
@@ -39,6 +41,11 @@ struct tg_model_store {
 	_Atomic uint64_t away_ms; /* when the bucket last did not answer; 0: it did since */
 	struct known known[KNOWN_MAX];
 	unsigned next;
+	bool (*artifact)(void *ctx, const char *id, bool *there);
+	void *artifact_ctx;
+	_Atomic bool marked;      /* there may be marks of models that go */
+	_Atomic bool hurry;
+	_Atomic uint64_t gone;    /* counts deletions */
 };
 /* What the metadata says of the model's file. */
 struct facts {
@@ -94,6 +101,7 @@ struct tg_model_store *tg_model_store_open(const char *url, struct tg_err *err)
 		tg_err_set(err, "[artifacts] url: must be \"file:FOLDER\" or \"s3://BUCKET/PREFIX\"");
 	if ((s3 || file) && (!s3 || take_bucket(ms, url + 5, err)) && tg_model_folder_open(&ms->folder, s3 ? LOCAL_FOLDER : url + 5, err)) {
 		tg_model_folder_sweep(&ms->folder);
+		atomic_store(&ms->marked, true);
 		return ms;
 	}
 	tg_model_store_close(ms);
@@ -213,6 +221,15 @@ static enum tg_model_found file_fault(const char *id, const char *ext, int why, 
 	return TG_MODEL_AWAY;
 }
 
+/* Deleted: what of it is still somewhere is nobody's. */
+static bool is_deleted(struct tg_model_store *ms, const char *id, struct tg_err *err)
+{
+	if (!tg_model_file_there(&ms->folder, id, ".deleted"))
+		return false;
+	tg_err_set(err, "there is no model %s", id);
+	return true;
+}
+
 /* A file of another program's, under our id: it is not opened, and the answer says why. */
 static bool refused_by_name(struct tg_model_store *ms, const char *id, struct tg_err *err)
 {
@@ -228,6 +245,8 @@ static bool refused_by_name(struct tg_model_store *ms, const char *id, struct tg
 static enum tg_model_found local_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	text->len = 0;
+	if (is_deleted(ms, id, err))
+		return TG_MODEL_NONE;
 	if (!tg_model_file_read(&ms->folder, id, ".json", text))
 		return file_fault(id, ".json", errno, err);
 	return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
@@ -308,7 +327,7 @@ static enum tg_model_found found_of(enum tg_s3_result r)
 static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
-	if (!key_of(ms, id, ".json", key))
+	if (is_deleted(ms, id, err) || !key_of(ms, id, ".json", key))
 		return TG_MODEL_NONE;
 	struct tg_s3_request r = tg_s3_request("GET", key);
 	r.into = text;
@@ -320,11 +339,23 @@ static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *i
 	return text->failed ? TG_MODEL_REFUSED : found_of(got);
 }
 
+/* Some model was deleted while this one was on its way: it may be that one. In doubt it is not. */
+static bool still_there(struct tg_model_store *ms, const char *id)
+{
+	char key[TG_S3_KEY_MAX + 1];
+	struct tg_err err;
+	if (is_deleted(ms, id, &err) || !key_of(ms, id, ".json", key))
+		return false;
+	struct tg_s3_request r = tg_s3_request("HEAD", key);
+	return tg_s3_do(ms->s3, &r, &err) != TG_S3_NONE;
+}
+
 /* From the bucket into the folder, whole and verified. text: its metadata. */
 static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1], model[TG_MODEL_NAME_MAX] = "", json[TG_MODEL_NAME_MAX] = "", sha256[65];
 	struct facts f;
+	uint64_t gone = atomic_load(&ms->gone);
 	enum tg_model_found r = remote_facts(ms, id, text, &f, err);
 	if (r != TG_MODEL_FOUND || !key_of(ms, id, TG_MODEL_EXT, key))
 		return r;
@@ -355,6 +386,12 @@ static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, stru
 		close(jd);
 	tg_model_file_drop(&ms->folder, model);
 	tg_model_file_drop(&ms->folder, json);
+	if (r == TG_MODEL_FOUND && atomic_load(&ms->gone) != gone && !still_there(ms, id)) {
+		bool found;
+		(void)tg_model_pair_remove(&ms->folder, id, &found);
+		tg_err_set(err, "there is no model %s", id);
+		r = TG_MODEL_NONE;
+	}
 	return r;
 }
 
@@ -533,6 +570,7 @@ enum tg_model_found tg_model_store_metadata(struct tg_model_store *ms, const cha
 }
 
 struct merge {
+	const struct tg_model_folder *folder;
 	const struct tg_buf *here;
 	size_t at; /* of the next local one */
 	bool (*row)(void *ctx, const char *id);
@@ -557,7 +595,7 @@ static bool remote_row(void *ctx, const char *id)
 {
 	struct merge *m = ctx;
 	local_up_to(m, id);
-	if (!m->enough)
+	if (!m->enough && !tg_model_file_there(m->folder, id, ".deleted"))
 		m->enough = !m->row(m->ctx, id);
 	return !m->enough;
 }
@@ -573,13 +611,13 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	}
 	size_t whole = 0;
 	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		if (!tg_model_file_there(&ms->folder, ids.p + i, TG_MODEL_EXT))
+		if (!tg_model_file_there(&ms->folder, ids.p + i, TG_MODEL_EXT) || tg_model_file_there(&ms->folder, ids.p + i, ".deleted"))
 			continue;
 		memmove(ids.p + whole, ids.p + i, TG_MODEL_ID_MAX + 1);
 		whole += TG_MODEL_ID_MAX + 1;
 	}
 	ids.len = whole;
-	struct merge m = { .here = &ids, .row = row, .ctx = ctx };
+	struct merge m = { .folder = &ms->folder, .here = &ids, .row = row, .ctx = ctx };
 	enum tg_model_found r = TG_MODEL_FOUND;
 	if (ms->s3) {
 		enum tg_s3_result got = tg_model_s3_list(ms->s3, ms->prefix, remote_row, &m, err);
@@ -591,9 +629,22 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	return r;
 }
 
-enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char *id, struct tg_err *err)
+/* What is not there is removed. The .json first: whoever sees it finds the model. */
+static enum tg_s3_result remove_remote(struct tg_model_store *ms, const char *id, struct tg_err *err)
 {
 	static const char *const exts[] = { ".json", TG_MODEL_EXT };
+	char key[TG_S3_KEY_MAX + 1];
+	enum tg_s3_result got = TG_S3_OK;
+	for (unsigned i = 0; got == TG_S3_OK && i < 2 && key_of(ms, id, exts[i], key); i++) {
+		struct tg_s3_request r = tg_s3_request("DELETE", key);
+		got = tg_s3_do(ms->s3, &r, err);
+		got = got == TG_S3_NONE ? TG_S3_OK : got;
+	}
+	return got;
+}
+
+enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char *id, struct tg_err *err)
+{
 	char key[TG_S3_KEY_MAX + 1];
 	bool found, remote = false;
 	if (bad_id(id, err))
@@ -606,11 +657,8 @@ enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char 
 		remote = got == TG_S3_OK;
 		got = got == TG_S3_NONE ? TG_S3_OK : got;
 	}
-	for (unsigned i = 0; ms->s3 && got == TG_S3_OK && i < 2 && key_of(ms, id, exts[i], key); i++) {
-		struct tg_s3_request r = tg_s3_request("DELETE", key);
-		got = tg_s3_do(ms->s3, &r, err);
-		got = got == TG_S3_NONE ? TG_S3_OK : got;
-	}
+	if (ms->s3 && got == TG_S3_OK)
+		got = remove_remote(ms, id, err);
 	bool ok = got == TG_S3_OK && tg_model_pair_remove(&ms->folder, id, &found);
 	if (got == TG_S3_OK && !ok)
 		tg_err_set(err, "model %s cannot be removed: %s", id, strerror(errno));
@@ -656,23 +704,34 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 	return r;
 }
 
-unsigned tg_model_store_work(struct tg_model_store *ms)
+/* ---- work that waits ---- */
+
+static time_t marked_at(struct tg_model_store *ms, const char *id, const char *ext)
+{
+	char name[TG_MODEL_NAME_MAX];
+	struct stat st;
+	snprintf(name, sizeof name, "%s%s", id, ext);
+	return fstatat(ms->folder.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mtim.tv_sec : 0;
+}
+
+static bool is_old(struct tg_model_store *ms, const char *id, const char *ext)
+{
+	time_t then = marked_at(ms, id, ext), now = (time_t)(tg_wall_us() / 1000000u);
+	return then && (then < now - LEAVING_S || then > now + LEAVING_S); /* a clock that was set back holds nothing up */
+}
+
+static unsigned upload_waiting(struct tg_model_store *ms)
 {
 	struct tg_buf ids;
 	struct tg_err err;
 	unsigned left = 0;
-	if (!ms->s3)
-		return 0;
 	tg_buf_init(&ids, 8u << 20);
 	bool away = !tg_model_folder_ids(&ms->folder, ".upload", &ids);
 	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
 		const char *id = ids.p + i;
-		char name[TG_MODEL_NAME_MAX];
 		if (!tg_model_file_there(&ms->folder, id, ".json") || !tg_model_file_there(&ms->folder, id, TG_MODEL_EXT)) {
-			snprintf(name, sizeof name, "%s.upload", id); /* of a pair that is gone, or not there yet: then it is made again */
-			struct stat st;
-			if (fstatat(ms->folder.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec < (time_t)(tg_wall_us() / 1000000u) - 60)
-				tg_model_file_drop(&ms->folder, name);
+			if (is_old(ms, id, ".upload")) /* of a pair that is gone, or not there yet: then it is made again */
+				(void)tg_model_unmark(&ms->folder, id, ".upload");
 			continue;
 		}
 		enum tg_s3_result r = away ? TG_S3_AWAY : upload(ms, id, &err);
@@ -681,4 +740,115 @@ unsigned tg_model_store_work(struct tg_model_store *ms)
 	}
 	tg_buf_free(&ids);
 	return left;
+}
+
+/* Here, then in the bucket; the mark last. */
+static enum tg_s3_result finish_deletion(struct tg_model_store *ms, const char *id)
+{
+	struct tg_err err;
+	bool found;
+	pthread_mutex_lock(&ms->upload); /* not in the middle of one */
+	enum tg_s3_result r = TG_S3_REFUSED;
+	if (!tg_model_pair_remove(&ms->folder, id, &found))
+		tg_err_set(&err, "%s", strerror(errno));
+	else
+		r = ms->s3 ? remove_remote(ms, id, &err) : TG_S3_OK;
+	if (r == TG_S3_OK && !tg_model_unmark(&ms->folder, id, ".deleted")) {
+		tg_err_set(&err, "%s", strerror(errno));
+		r = TG_S3_REFUSED;
+	}
+	pthread_mutex_unlock(&ms->upload);
+	if (r == TG_S3_OK)
+		tg_log(TG_LOG_F_INFO, "model.deleted", "t:model_id", id, NULL);
+	else
+		tg_log(TG_LOG_F_WARN, "model.delete_failed", "t:model_id", id, "s:why", err.text, NULL);
+	return r;
+}
+
+/* Marks of those who died, or did not learn what became of their transaction. */
+static unsigned settle_leaving(struct tg_model_store *ms)
+{
+	struct tg_buf ids;
+	unsigned left = 0;
+	tg_buf_init(&ids, 8u << 20);
+	if (!tg_model_folder_ids(&ms->folder, ".leaving", &ids))
+		left++;
+	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
+		const char *id = ids.p + i;
+		bool there;
+		if (!is_old(ms, id, ".leaving") || !ms->artifact || !ms->artifact(ms->artifact_ctx, id, &there)) {
+			left++;
+			continue;
+		}
+		if (there)
+			(void)tg_model_unmark(&ms->folder, id, ".leaving");
+		else
+			tg_model_store_gone(ms, id);
+	}
+	tg_buf_free(&ids);
+	return left;
+}
+
+static unsigned delete_waiting(struct tg_model_store *ms)
+{
+	struct tg_buf ids;
+	tg_buf_init(&ids, 8u << 20);
+	unsigned left = settle_leaving(ms);
+	bool away = !tg_model_folder_ids(&ms->folder, ".deleted", &ids);
+	left += away;
+	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
+		enum tg_s3_result r = away ? TG_S3_AWAY : finish_deletion(ms, ids.p + i);
+		left += r != TG_S3_OK;
+		away |= r == TG_S3_AWAY;
+	}
+	tg_buf_free(&ids);
+	return left;
+}
+
+void tg_model_store_ask(struct tg_model_store *ms, bool (*artifact)(void *ctx, const char *id, bool *there), void *ctx)
+{
+	ms->artifact = artifact;
+	ms->artifact_ctx = ctx;
+}
+
+bool tg_model_store_leaves(struct tg_model_store *ms, const char *id, bool likely, bool *marked, struct tg_err *err)
+{
+	*marked = false;
+	if (bad_id(id, err))
+		return true;
+	if (!(likely && ms->s3) && !tg_model_file_there(&ms->folder, id, ".json") && !tg_model_file_there(&ms->folder, id, TG_MODEL_EXT))
+		return true;
+	*marked = tg_model_mark(&ms->folder, id, ".leaving");
+	if (!*marked)
+		tg_err_set(err, "model %s cannot be removed: %s", id, strerror(errno));
+	atomic_store(&ms->marked, true);
+	return *marked;
+}
+
+void tg_model_store_gone(struct tg_model_store *ms, const char *id)
+{
+	bool found;
+	atomic_fetch_add(&ms->gone, 1);
+	atomic_store(&ms->marked, true);
+	if (!tg_model_mark(&ms->folder, id, ".deleted")) {
+		tg_log(TG_LOG_F_WARN, "model.delete_failed", "t:model_id", id, "s:why", strerror(errno), NULL); /* its other mark is there: it is tried again */
+		return;
+	}
+	if (tg_model_pair_remove(&ms->folder, id, &found) && !ms->s3 && tg_model_unmark(&ms->folder, id, ".deleted"))
+		tg_log(TG_LOG_F_INFO, "model.deleted", "t:model_id", id, NULL);
+	else
+		atomic_store(&ms->hurry, true);
+}
+
+bool tg_model_store_hurry(struct tg_model_store *ms)
+{
+	return atomic_exchange(&ms->hurry, false);
+}
+
+unsigned tg_model_store_work(struct tg_model_store *ms)
+{
+	unsigned deletions = 0;
+	if (atomic_exchange(&ms->marked, false) && (deletions = delete_waiting(ms)))
+		atomic_store(&ms->marked, true);
+	return deletions + (ms->s3 ? upload_waiting(ms) : 0);
 }
