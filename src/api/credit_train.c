@@ -252,6 +252,8 @@ static enum tg_step later(struct tg_exchange *x, const char *id, struct tg_slice
 static enum tg_step failed(struct tg_exchange *x, const char *why)
 {
 	char text[600];
+	if (strncmp(why, TG_JOB_NOT_STORED, sizeof TG_JOB_NOT_STORED - 1) == 0)
+		return tg_answer_problem(x, TG_E_unavailable, "models_away", why, NULL, "Retry-After: 30\r\n");
 	snprintf(text, sizeof text, "Training failed: %s", why);
 	return tg_answer_problem(x, TG_E_training_failed, "training_failed", text, NULL, NULL);
 }

@@ -455,26 +455,27 @@ static bool save_pair(struct tg_model_store *ms, const char *id, int from, struc
 	char model[TG_MODEL_NAME_MAX] = "", json[TG_MODEL_NAME_MAX] = "", *text = NULL;
 	struct facts f;
 	int fd = tg_model_file_temp(&ms->folder, model), jd = fd >= 0 ? tg_model_file_temp(&ms->folder, json) : -1;
-	tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
 	bool ok = jd >= 0;
+	int why = ok ? 0 : errno;
 	if (ok && !tg_model_file_copy(from, fd, MODEL_BYTES_MAX, &f.bytes, f.sha256)) {
-		tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
+		why = errno;
 		ok = false;
 	}
 	ok = ok && (text = write_facts(metadata, id, &f, err));
 	if (ok && !tg_model_file_write(jd, tg_slice_cstr(text))) {
-		tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
+		why = errno;
 		ok = false;
 	}
 	if (ok) {
 		enum tg_pair_made made = tg_model_pair_make(&ms->folder, id, model, json, ms->s3 != NULL);
 		ok = made == TG_PAIR_MADE || (made == TG_PAIR_THERE && is_same(ms, id, &f));
+		why = made == TG_PAIR_FAILED ? errno : 0;
 		if (!ok && made == TG_PAIR_THERE)
 			tg_err_set(err, "there is a model %s already", id);
-		else if (!ok)
-			tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
 		model[0] = json[0] = 0;
 	}
+	if (why)
+		tg_err_set(err, "model %s cannot be written: %s", id, strerror(why));
 	free(text);
 	if (fd >= 0)
 		close(fd);
@@ -482,6 +483,7 @@ static bool save_pair(struct tg_model_store *ms, const char *id, int from, struc
 		close(jd);
 	tg_model_file_drop(&ms->folder, model);
 	tg_model_file_drop(&ms->folder, json);
+	errno = why;
 	return ok;
 }
 
@@ -489,6 +491,7 @@ bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *
 {
 	struct tg_err why;
 	struct stat st;
+	errno = 0;
 	if (bad_id(id, err))
 		return false;
 	int fd = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -496,10 +499,13 @@ bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *
 		tg_err_set(err, "the file of model %s cannot be read: %s", id, fd < 0 ? strerror(errno) : "it is no plain file");
 		if (fd >= 0)
 			close(fd);
+		errno = 0;
 		return false;
 	}
 	bool ok = save_pair(ms, id, fd, metadata, err);
+	int disk = errno;
 	close(fd);
+	errno = disk;
 	if (!ok)
 		return false;
 	unlink(from);

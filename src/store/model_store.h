@@ -30,7 +30,8 @@ void tg_model_store_stop(struct tg_model_store *ms); /* the gate ends: requests 
 bool tg_model_store_remote(const struct tg_model_store *ms); /* there is a bucket: calls may take seconds */
 /* `from`: the engine's file, which is taken away on success. metadata: a JSON object; the members id, format, sha256, bytes, saved_at are set here; a sha256 that is given must be the file's. uri: where it is now
  * ("artifacts/models/<id>.tgm", "s3://bucket/prefix<id>.tgm"). An id that is there already is refused, save where it is that very file (a job that was cut short after its save does
- * it again): then the metadata stays as it was. False: err; nothing is left of it, `from` stays. An upload that fails is no failure: the pair is
+ * it again): then the metadata stays as it was. False: err; nothing is left of it, `from` stays; errno is what the
+ * disk said, which may pass, and 0 where it is no matter of the disk. An upload that fails is no failure: the pair is
  * kept here and tried again (tg_model_store_work). */
 bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *from, struct tg_slice metadata, char uri[PATH_MAX], struct tg_err *err);
 /* path: a local file, verified. metadata (may be NULL): the .json's bytes are appended. A file named <id>.joblib or .pkl is refused by that name: reading one runs code (ADR 0018). */
