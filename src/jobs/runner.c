@@ -69,7 +69,7 @@ struct tg_runner {
 	struct tg_spool spool;
 	int64_t said_us;          /* monotonic; when it was last said why jobs wait; 0: never */
 	int64_t swept_us;         /* monotonic; 0: never */
-	bool held;                /* the spool is ours */
+	_Atomic bool held;        /* the spool is ours, from then on */
 	struct tg_waits waits;
 	struct resting resting[RESTING_MAX];
 	struct noted *left;       /* rows whose end could not be recorded: pending again, when that can be */
@@ -231,7 +231,8 @@ static bool hold_spool(struct tg_runner *r, struct tg_err *err)
 		tg_spool_sweep(&r->spool, first ? r->start_us : wall_us() - SWEEP_AGE_US, tg_run_keeps, r);
 		r->swept_us = mono_us();
 	}
-	r->held |= ok;
+	if (ok)
+		r->held = true;
 	uv_mutex_unlock(&r->spool_lock);
 	return ok;
 }
@@ -416,6 +417,11 @@ static void thread(void *arg)
 
 /* ---- from outside ---- */
 
+static bool another_has_the_spool(void *runner)
+{
+	return !((struct tg_runner *)runner)->held;
+}
+
 struct tg_runner *tg_runner_new(struct tg_gate *g, const struct tg_config *c)
 {
 	struct tg_runner *r = calloc(1, sizeof *r);
@@ -433,6 +439,8 @@ struct tg_runner *tg_runner_new(struct tg_gate *g, const struct tg_config *c)
 	uv_cond_init(&r->wake);
 	uv_cond_init(&r->ended);
 	tg_waits_init(&r->waits);
+	r->waits.elsewhere = another_has_the_spool;
+	r->waits.ctx = r;
 	for (unsigned i = 0; i < 2; i++)
 		r->pools[i] = (struct pool){ .runner = r, .predicts = i == 1, .most = i ? c->ml_predict_jobs : c->ml_train_jobs };
 	return r;

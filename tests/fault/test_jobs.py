@@ -6,10 +6,11 @@ import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lib.gate import START_S
-from lib.ml import SLOW_CONFIG, TRAIN_KEY, config, ended, engine_pids, ml_gate, predict, signal_engine, slow_frame, spool, train
+from lib.ml import SLOW_CONFIG, TRAIN_KEY, config, ended, engine_pids, ml_gate, predict, signal_engine, slow_frame, spool, train, trained
 from lib.raw import SLOW, until
 
 
@@ -140,3 +141,18 @@ def test_a_job_that_waits_is_canceled(gate):
     for j in (second, first):
         assert c.delete(f"/api/v1/jobs/{j['job_id']}").status_code == 204
     until(lambda: not spool(g), 10 * SLOW, "the spool being empty")
+
+
+def test_who_waits_at_the_gate_that_does_not_run_it(gate):
+    """S4-61: two gates have one spool, as in a change of hands: /train at the one is answered when the other has trained; of what failed there, with its error."""
+    g = ml_gate(gate)
+    trained(g.client(TRAIN_KEY), config(g.client(TRAIN_KEY)))
+    other = ml_gate(gate, toml={"store": {"url": f"sqlite:{g.dir / 'data/tollgate.db'}"}, "ml": {"spool": str(g.dir / "data/spool")}, "artifacts": {"url": f"file:{g.dir / 'artifacts/models'}"}})
+
+    def post(rows):
+        return other.client(TRAIN_KEY).post("/train", json={"data": {"columns": ["a", "y"], "data": rows * 20}}, timeout=40 * SLOW)
+    with ThreadPoolExecutor(2) as pool:
+        good, bad = pool.map(post, ([[1, 0], [2, 1]], [[1, 1], [2, 1]]))
+    assert good.status_code == 200 and good.json()["metrics"], good.text
+    assert bad.status_code == 400 and "one value" in bad.text, bad.text
+    assert not any(x["event"] == "job.started" for x in other.log(0.1))
