@@ -22,6 +22,9 @@
 #define FORMAT "tgm"
 #define KNOWN_MAX 256
 #define AWAY_MS 15000
+#define ASK_MS 10000  /* a request for what is small, or a whole list: who waits for it has others behind him */
+#define SILENT_MS 2000 /* a bucket that took so long, and gave nothing, */
+#define QUIET_MS 5000  /* is not asked again so long */
 #define LEAVING_S 60 /* so long after its mark was made a transaction has ended */
 #define MODEL_BYTES_MAX (1ull << 40)
 
@@ -38,6 +41,7 @@ struct tg_model_store {
 	char bucket[64], prefix[TG_S3_KEY_MAX];
 	pthread_mutex_t lock;   /* of known; and of one upload at a time */
 	pthread_mutex_t upload;
+	_Atomic uint64_t silent_ms; /* when a read waited for nothing; 0: none has, since one had its answer */
 	_Atomic uint64_t away_ms; /* when the bucket last did not answer; 0: it did since */
 	struct known known[KNOWN_MAX];
 	unsigned next;
@@ -324,6 +328,36 @@ static enum tg_model_found found_of(enum tg_s3_result r)
 	return r == TG_S3_OK ? TG_MODEL_FOUND : r == TG_S3_NONE ? TG_MODEL_NONE : TG_MODEL_AWAY;
 }
 
+static bool is_silent(struct tg_model_store *ms, struct tg_err *err)
+{
+	uint64_t then = atomic_load(&ms->silent_ms);
+	if (!then || tg_mono_us() / 1000 - then >= QUIET_MS)
+		return false;
+	tg_err_set(err, "the bucket %s did not answer a moment ago", ms->bucket);
+	return true;
+}
+
+static void note_silence(struct tg_model_store *ms, enum tg_s3_result got, uint64_t begun_ms)
+{
+	uint64_t now = tg_mono_us() / 1000;
+	if (got != TG_S3_AWAY)
+		atomic_store(&ms->silent_ms, 0);
+	else if (now - begun_ms >= SILENT_MS)
+		atomic_store(&ms->silent_ms, now);
+}
+
+/* For reads that somebody waits for. */
+static enum tg_s3_result ask(struct tg_model_store *ms, struct tg_s3_request *r, unsigned most_ms, struct tg_err *err)
+{
+	uint64_t begun_ms = tg_mono_us() / 1000;
+	if (is_silent(ms, err))
+		return TG_S3_AWAY;
+	r->ms = most_ms;
+	enum tg_s3_result got = tg_s3_do(ms->s3, r, err);
+	note_silence(ms, got, begun_ms);
+	return got;
+}
+
 static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
@@ -331,7 +365,7 @@ static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *i
 		return TG_MODEL_NONE;
 	struct tg_s3_request r = tg_s3_request("GET", key);
 	r.into = text;
-	enum tg_s3_result got = tg_s3_do(ms->s3, &r, err);
+	enum tg_s3_result got = ask(ms, &r, ASK_MS, err);
 	if (got == TG_S3_OK)
 		return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
 	if (got == TG_S3_NONE)
@@ -347,7 +381,7 @@ static bool still_there(struct tg_model_store *ms, const char *id)
 	if (is_deleted(ms, id, &err) || !key_of(ms, id, ".json", key))
 		return false;
 	struct tg_s3_request r = tg_s3_request("HEAD", key);
-	return tg_s3_do(ms->s3, &r, &err) != TG_S3_NONE;
+	return ask(ms, &r, ASK_MS, &err) != TG_S3_NONE;
 }
 
 /* From the bucket into the folder, whole and verified. text: its metadata. */
@@ -366,7 +400,7 @@ static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, stru
 	q.into_fd = fd;
 	q.most = f.bytes;
 	if (r == TG_MODEL_FOUND)
-		r = found_of(tg_s3_do(ms->s3, &q, err));
+		r = found_of(ask(ms, &q, 0, err));
 	if (r == TG_MODEL_NONE)
 		tg_err_set(err, "the bucket has the metadata of model %s, and not its file", id);
 	if (r == TG_MODEL_FOUND) {
@@ -626,7 +660,12 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	struct merge m = { .folder = &ms->folder, .here = &ids, .row = row, .ctx = ctx };
 	enum tg_model_found r = TG_MODEL_FOUND;
 	if (ms->s3) {
-		enum tg_s3_result got = tg_model_s3_list(ms->s3, ms->prefix, remote_row, &m, err);
+		uint64_t begun_ms = tg_mono_us() / 1000;
+		enum tg_s3_result got = TG_S3_AWAY;
+		if (!is_silent(ms, err)) {
+			got = tg_model_s3_list(ms->s3, ms->prefix, ASK_MS, remote_row, &m, err);
+			note_silence(ms, got, begun_ms);
+		}
 		r = got == TG_S3_OK ? TG_MODEL_FOUND : TG_MODEL_AWAY;
 	}
 	if (r == TG_MODEL_FOUND)
@@ -643,6 +682,7 @@ static enum tg_s3_result remove_remote(struct tg_model_store *ms, const char *id
 	enum tg_s3_result got = TG_S3_OK;
 	for (unsigned i = 0; got == TG_S3_OK && i < 2 && key_of(ms, id, exts[i], key); i++) {
 		struct tg_s3_request r = tg_s3_request("DELETE", key);
+		r.ms = ASK_MS;
 		got = tg_s3_do(ms->s3, &r, err);
 		got = got == TG_S3_NONE ? TG_S3_OK : got;
 	}
@@ -659,6 +699,7 @@ enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char 
 	enum tg_s3_result got = TG_S3_OK;
 	if (ms->s3 && key_of(ms, id, ".json", key)) {
 		struct tg_s3_request r = tg_s3_request("HEAD", key);
+		r.ms = ASK_MS;
 		got = tg_s3_do(ms->s3, &r, err);
 		remote = got == TG_S3_OK;
 		got = got == TG_S3_NONE ? TG_S3_OK : got;
@@ -697,7 +738,7 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 		enum tg_s3_result got = TG_S3_NONE;
 		if (!tg_model_file_there(&ms->folder, id, ".upload") && key_of(ms, id, ".json", key)) {
 			struct tg_s3_request q = tg_s3_request("HEAD", key);
-			got = tg_s3_do(ms->s3, &q, err);
+			got = ask(ms, &q, ASK_MS, err);
 		}
 		if (got == TG_S3_NONE)
 			got = upload(ms, id, err);
