@@ -149,6 +149,17 @@ static bool is_model(const json_t *data)
 	return type && strcmp(type, "trained_model") == 0;
 }
 
+/* The engine would find it when the job runs (engine/predict.c). */
+static bool has_room_for_the_prediction(struct ml_job *m)
+{
+	int place = tg_ml_column(json_object_get(json_object_get(m->tree, "frame"), "columns"), "sample_0");
+	if (place < 0)
+		return true;
+	snprintf(m->fault.field, sizeof m->fault.field, "future.columns[%d]", place);
+	snprintf(m->fault.why, sizeof m->fault.why, "is called sample_0, as the prediction's column is");
+	return false;
+}
+
 /* What the model needs is in the model store, beside its file. */
 static bool check_model(struct ml_job *m)
 {
@@ -158,7 +169,7 @@ static bool check_model(struct ml_job *m)
 	tg_buf_init(&metadata, TG_MODEL_METADATA_MAX + 65536);
 	enum tg_model_found found = tg_model_store_metadata(m->job.gate->model_store, m->named, &metadata, &m->err);
 	json_t *o = found == TG_MODEL_FOUND ? json_loadb(metadata.p, metadata.len, 0, NULL) : NULL;
-	bool ok = o && tg_ml_fits(json_object_get(o, "about"), json_object_get(m->tree, "frame"), "future", &m->fault);
+	bool ok = o && tg_ml_fits(json_object_get(o, "about"), json_object_get(m->tree, "frame"), "future", &m->fault) && has_room_for_the_prediction(m);
 	tg_buf_free(&metadata);
 	json_decref(o);
 	if (o)

@@ -356,7 +356,7 @@ static void completed(struct tg_run *run)
 	bool orphan;
 	if (record(run, TG_JOB_COMPLETED, run->result, &orphan)) {
 		tg_spool_forget(tg_runner_spool(run->runner), run->id);
-		tg_log(TG_LOG_F_INFO, "job.completed", "t:job", run->id, "t:kind", run->kind->name, "t:artifact", run->artifact_id, "u:ms", (uint64_t)(wall_us() - run->started_us) / 1000u, NULL);
+		tg_log(TG_LOG_F_INFO, "job.completed", "t:job", run->id, "t:kind", run->kind->name, "t:artifact", run->artifact_id, "u:ms", (uint64_t)(mono_us() - run->begun_us) / 1000u, NULL);
 		run->kind->told(run, NULL);
 		return;
 	}

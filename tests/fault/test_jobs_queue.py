@@ -544,6 +544,8 @@ def test_no_room_for_a_body(small):
     with untouched(v, c, cid, frame), v.full("spool"):
         for r in (train(c, cid, frame), predict(c, model, FUTURE_ROWS)):
             assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1 and r.json()["code"] == "UNAVAILABLE" and "/" not in r.json()["detail"], r.text
+    assert [x["reason"] for x in v.g.log(0.2) if x.get("status") == 503][-2:] == ["spool_full"] * 2
+    assert 'tollgate_refusals_total{reason="spool_full"} 2' in v.g.client(ADMIN).get("/metrics").text
 
 
 def test_no_room_for_what_the_engine_makes(small):
