@@ -2,55 +2,24 @@
  * The model store (see model_store.h): the rules of pairs. The folder (model_file.c) is where models are used from; a bucket (model_s3.c) is where they outlive this machine.
  *
  * A pair that waits for its upload has a mark, <id>.upload, which is made before the pair and removed after the upload: a crash between the two costs an upload of what is there already, never a model that nobody
- * uploads. One that was deleted with its artifact has a mark <id>.leaving from before that is in the database, and <id>.deleted from when it is: then nobody sees it any more, and the mark is there until the bucket has
- * it no more. What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
+ * uploads. Deletions have marks too (model_work.c). What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
  */
-#include "store/model_store.h"
+#include "store/model_inner.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/model_file.h"
-#include "store/model_s3.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #define LOCAL_FOLDER "artifacts/models" /* where there is a bucket */
 #define DEFAULT_PREFIX "models/"
 #define FORMAT "tgm"
-#define KNOWN_MAX 256
 #define AWAY_MS 15000
-#define ASK_MS 10000  /* a request for what is small, or a whole list: who waits for it has others behind him */
 #define SILENT_MS 2000 /* a bucket that took so long, and gave nothing, */
 #define QUIET_MS 5000  /* is not asked again so long */
-#define LEAVING_S 60 /* so long after its mark was made a transaction has ended */
 #define MODEL_BYTES_MAX (1ull << 40)
 
-struct known {
-	dev_t dev;
-	ino_t ino;
-	struct timespec mtime, ctime;
-	off_t size;
-	char sha256[65];
-};
-struct tg_model_store {
-	struct tg_model_folder folder;
-	struct tg_s3 *s3;       /* NULL: the folder is all */
-	char bucket[64], prefix[TG_S3_KEY_MAX];
-	pthread_mutex_t lock;   /* of known; and of one upload at a time */
-	pthread_mutex_t upload;
-	_Atomic uint64_t silent_ms; /* when a read waited for nothing; 0: none has, since one had its answer */
-	_Atomic uint64_t away_ms; /* when the bucket last did not answer; 0: it did since */
-	struct known known[KNOWN_MAX];
-	unsigned next;
-	bool (*artifact)(void *ctx, const char *id, bool *there);
-	void *artifact_ctx;
-	_Atomic bool marked;      /* there may be marks of models that go */
-	_Atomic bool hurry;
-	_Atomic uint64_t gone;    /* counts deletions */
-};
 /* What the metadata says of the model's file. */
 struct facts {
 	char sha256[65];
@@ -143,7 +112,7 @@ bool tg_model_store_uri(struct tg_model_store *ms, const char *id, char uri[PATH
 
 /* ---- metadata ---- */
 
-static bool bad_id(const char *id, struct tg_err *err)
+bool tg_model_bad_id(const char *id, struct tg_err *err)
 {
 	if (tg_model_id_ok(tg_slice_cstr(id)))
 		return false;
@@ -256,7 +225,7 @@ static enum tg_model_found local_facts(struct tg_model_store *ms, const char *id
 	return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
 }
 
-static bool same(const struct known *k, const struct stat *st, const char *sha256)
+static bool same(const struct tg_model_known *k, const struct stat *st, const char *sha256)
 {
 	return k->ino == st->st_ino && k->dev == st->st_dev && k->size == st->st_size && k->mtime.tv_sec == st->st_mtim.tv_sec && k->mtime.tv_nsec == st->st_mtim.tv_nsec &&
 	       k->ctime.tv_sec == st->st_ctim.tv_sec && k->ctime.tv_nsec == st->st_ctim.tv_nsec && memcmp(k->sha256, sha256, 64) == 0;
@@ -266,7 +235,7 @@ static bool is_known(struct tg_model_store *ms, const struct stat *st, const cha
 {
 	bool found = false;
 	pthread_mutex_lock(&ms->lock);
-	for (unsigned i = 0; !found && i < KNOWN_MAX; i++)
+	for (unsigned i = 0; !found && i < TG_MODEL_KNOWN_MAX; i++)
 		found = same(&ms->known[i], st, sha256);
 	pthread_mutex_unlock(&ms->lock);
 	return found;
@@ -275,8 +244,8 @@ static bool is_known(struct tg_model_store *ms, const struct stat *st, const cha
 static void learn(struct tg_model_store *ms, const struct stat *st, const char *sha256)
 {
 	pthread_mutex_lock(&ms->lock);
-	struct known *k = &ms->known[ms->next++ % KNOWN_MAX];
-	*k = (struct known){ .dev = st->st_dev, .ino = st->st_ino, .mtime = st->st_mtim, .ctime = st->st_ctim, .size = st->st_size };
+	struct tg_model_known *k = &ms->known[ms->next++ % TG_MODEL_KNOWN_MAX];
+	*k = (struct tg_model_known){ .dev = st->st_dev, .ino = st->st_ino, .mtime = st->st_mtim, .ctime = st->st_ctim, .size = st->st_size };
 	memcpy(k->sha256, sha256, sizeof k->sha256);
 	pthread_mutex_unlock(&ms->lock);
 }
@@ -317,7 +286,7 @@ static enum tg_model_found verify(struct tg_model_store *ms, const char *id, con
 
 /* ---- the bucket ---- */
 
-static bool key_of(const struct tg_model_store *ms, const char *id, const char *ext, char key[TG_S3_KEY_MAX + 1])
+bool tg_model_key(const struct tg_model_store *ms, const char *id, const char *ext, char key[TG_S3_KEY_MAX + 1])
 {
 	int n = snprintf(key, TG_S3_KEY_MAX + 1, "%s%s%s", ms->prefix, id, ext);
 	return n > 0 && n <= TG_S3_KEY_MAX;
@@ -361,11 +330,11 @@ static enum tg_s3_result ask(struct tg_model_store *ms, struct tg_s3_request *r,
 static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
-	if (is_deleted(ms, id, err) || !key_of(ms, id, ".json", key))
+	if (is_deleted(ms, id, err) || !tg_model_key(ms, id, ".json", key))
 		return TG_MODEL_NONE;
 	struct tg_s3_request r = tg_s3_request("GET", key);
 	r.into = text;
-	enum tg_s3_result got = ask(ms, &r, ASK_MS, err);
+	enum tg_s3_result got = ask(ms, &r, TG_MODEL_ASK_MS, err);
 	if (got == TG_S3_OK)
 		return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
 	if (got == TG_S3_NONE)
@@ -378,10 +347,10 @@ static bool still_there(struct tg_model_store *ms, const char *id)
 {
 	char key[TG_S3_KEY_MAX + 1];
 	struct tg_err err;
-	if (is_deleted(ms, id, &err) || !key_of(ms, id, ".json", key))
+	if (is_deleted(ms, id, &err) || !tg_model_key(ms, id, ".json", key))
 		return false;
 	struct tg_s3_request r = tg_s3_request("HEAD", key);
-	return ask(ms, &r, ASK_MS, &err) != TG_S3_NONE;
+	return ask(ms, &r, TG_MODEL_ASK_MS, &err) != TG_S3_NONE;
 }
 
 /* From the bucket into the folder, whole and verified. text: its metadata. */
@@ -391,7 +360,7 @@ static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, stru
 	struct facts f;
 	uint64_t gone = atomic_load(&ms->gone);
 	enum tg_model_found r = remote_facts(ms, id, text, &f, err);
-	if (r != TG_MODEL_FOUND || !key_of(ms, id, TG_MODEL_EXT, key))
+	if (r != TG_MODEL_FOUND || !tg_model_key(ms, id, TG_MODEL_EXT, key))
 		return r;
 	int fd = tg_model_file_temp(&ms->folder, model), jd = fd >= 0 ? tg_model_file_temp(&ms->folder, json) : -1;
 	if (jd < 0)
@@ -434,7 +403,7 @@ static enum tg_s3_result put_file(struct tg_model_store *ms, const char *id, con
 	char key[TG_S3_KEY_MAX + 1];
 	struct stat st;
 	int fd = tg_model_file_open(&ms->folder, id, ext, &st);
-	if (fd < 0 || !key_of(ms, id, ext, key)) {
+	if (fd < 0 || !tg_model_key(ms, id, ext, key)) {
 		tg_err_set(err, "%s%s cannot be read: %s", id, ext, strerror(errno));
 		return TG_S3_REFUSED;
 	}
@@ -444,7 +413,7 @@ static enum tg_s3_result put_file(struct tg_model_store *ms, const char *id, con
 }
 
 /* The .json last: whoever sees it finds the model. */
-static enum tg_s3_result upload(struct tg_model_store *ms, const char *id, struct tg_err *err)
+enum tg_s3_result tg_model_upload(struct tg_model_store *ms, const char *id, struct tg_err *err)
 {
 	char name[TG_MODEL_NAME_MAX];
 	pthread_mutex_lock(&ms->upload);
@@ -526,7 +495,7 @@ bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *
 	struct tg_err why;
 	struct stat st;
 	errno = 0;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return false;
 	int fd = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
@@ -544,7 +513,7 @@ bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *
 		return false;
 	unlink(from);
 	if (ms->s3 && !was_away(ms))
-		upload(ms, id, &why); /* it was logged, and is tried again */
+		tg_model_upload(ms, id, &why); /* it was logged, and is tried again */
 	if (!tg_model_store_uri(ms, id, uri))
 		uri[0] = 0;
 	return true;
@@ -554,7 +523,7 @@ enum tg_model_found tg_model_store_load(struct tg_model_store *ms, const char *i
 {
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -588,7 +557,7 @@ enum tg_model_found tg_model_store_metadata(struct tg_model_store *ms, const cha
 {
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -663,7 +632,7 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 		uint64_t begun_ms = tg_mono_us() / 1000;
 		enum tg_s3_result got = TG_S3_AWAY;
 		if (!is_silent(ms, err)) {
-			got = tg_model_s3_list(ms->s3, ms->prefix, ASK_MS, remote_row, &m, err);
+			got = tg_model_s3_list(ms->s3, ms->prefix, TG_MODEL_ASK_MS, remote_row, &m, err);
 			note_silence(ms, got, begun_ms);
 		}
 		r = got == TG_S3_OK ? TG_MODEL_FOUND : TG_MODEL_AWAY;
@@ -674,55 +643,12 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	return r;
 }
 
-/* What is not there is removed. The .json first: whoever sees it finds the model. */
-static enum tg_s3_result remove_remote(struct tg_model_store *ms, const char *id, struct tg_err *err)
-{
-	static const char *const exts[] = { ".json", TG_MODEL_EXT };
-	char key[TG_S3_KEY_MAX + 1];
-	enum tg_s3_result got = TG_S3_OK;
-	for (unsigned i = 0; got == TG_S3_OK && i < 2 && key_of(ms, id, exts[i], key); i++) {
-		struct tg_s3_request r = tg_s3_request("DELETE", key);
-		r.ms = ASK_MS;
-		got = tg_s3_do(ms->s3, &r, err);
-		got = got == TG_S3_NONE ? TG_S3_OK : got;
-	}
-	return got;
-}
-
-enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char *id, struct tg_err *err)
-{
-	char key[TG_S3_KEY_MAX + 1];
-	bool found, remote = false;
-	if (bad_id(id, err))
-		return TG_MODEL_NONE;
-	pthread_mutex_lock(&ms->upload); /* not in the middle of one */
-	enum tg_s3_result got = TG_S3_OK;
-	if (ms->s3 && key_of(ms, id, ".json", key)) {
-		struct tg_s3_request r = tg_s3_request("HEAD", key);
-		r.ms = ASK_MS;
-		got = tg_s3_do(ms->s3, &r, err);
-		remote = got == TG_S3_OK;
-		got = got == TG_S3_NONE ? TG_S3_OK : got;
-	}
-	if (ms->s3 && got == TG_S3_OK)
-		got = remove_remote(ms, id, err);
-	bool ok = got == TG_S3_OK && tg_model_pair_remove(&ms->folder, id, &found);
-	if (got == TG_S3_OK && !ok)
-		tg_err_set(err, "model %s cannot be removed: %s", id, strerror(errno));
-	pthread_mutex_unlock(&ms->upload);
-	if (!ok)
-		return TG_MODEL_AWAY;
-	if (!found && !remote)
-		tg_err_set(err, "there is no model %s", id);
-	return found || remote ? TG_MODEL_FOUND : TG_MODEL_NONE;
-}
-
 enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char *id, char uri[PATH_MAX], struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -736,12 +662,12 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 	tg_buf_free(&text);
 	if (ms->s3 && here) {
 		enum tg_s3_result got = TG_S3_NONE;
-		if (!tg_model_file_there(&ms->folder, id, ".upload") && key_of(ms, id, ".json", key)) {
+		if (!tg_model_file_there(&ms->folder, id, ".upload") && tg_model_key(ms, id, ".json", key)) {
 			struct tg_s3_request q = tg_s3_request("HEAD", key);
-			got = ask(ms, &q, ASK_MS, err);
+			got = ask(ms, &q, TG_MODEL_ASK_MS, err);
 		}
 		if (got == TG_S3_NONE)
-			got = upload(ms, id, err);
+			got = tg_model_upload(ms, id, err);
 		r = got == TG_S3_OK ? TG_MODEL_FOUND : TG_MODEL_AWAY;
 	}
 	if (r == TG_MODEL_FOUND && !tg_model_store_uri(ms, id, uri)) {
@@ -749,153 +675,4 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 		r = TG_MODEL_AWAY;
 	}
 	return r;
-}
-
-/* ---- work that waits ---- */
-
-static time_t marked_at(struct tg_model_store *ms, const char *id, const char *ext)
-{
-	char name[TG_MODEL_NAME_MAX];
-	struct stat st;
-	snprintf(name, sizeof name, "%s%s", id, ext);
-	return fstatat(ms->folder.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mtim.tv_sec : 0;
-}
-
-static bool is_old(struct tg_model_store *ms, const char *id, const char *ext)
-{
-	time_t then = marked_at(ms, id, ext), now = (time_t)(tg_wall_us() / 1000000u);
-	return then && (then < now - LEAVING_S || then > now + LEAVING_S); /* a clock that was set back holds nothing up */
-}
-
-static unsigned upload_waiting(struct tg_model_store *ms)
-{
-	struct tg_buf ids;
-	struct tg_err err;
-	unsigned left = 0;
-	tg_buf_init(&ids, 8u << 20);
-	bool away = !tg_model_folder_ids(&ms->folder, ".upload", &ids);
-	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		const char *id = ids.p + i;
-		if (!tg_model_file_there(&ms->folder, id, ".json") || !tg_model_file_there(&ms->folder, id, TG_MODEL_EXT)) {
-			if (is_old(ms, id, ".upload")) /* of a pair that is gone, or not there yet: then it is made again */
-				(void)tg_model_unmark(&ms->folder, id, ".upload");
-			continue;
-		}
-		enum tg_s3_result r = away ? TG_S3_AWAY : upload(ms, id, &err);
-		left += r != TG_S3_OK;
-		away |= r == TG_S3_AWAY; /* the others would wait as long for the same */
-	}
-	tg_buf_free(&ids);
-	return left;
-}
-
-/* Here, then in the bucket; the mark last. */
-static enum tg_s3_result finish_deletion(struct tg_model_store *ms, const char *id)
-{
-	struct tg_err err;
-	bool found;
-	pthread_mutex_lock(&ms->upload); /* not in the middle of one */
-	enum tg_s3_result r = TG_S3_REFUSED;
-	if (!tg_model_pair_remove(&ms->folder, id, &found))
-		tg_err_set(&err, "%s", strerror(errno));
-	else
-		r = ms->s3 ? remove_remote(ms, id, &err) : TG_S3_OK;
-	if (r == TG_S3_OK && !tg_model_unmark(&ms->folder, id, ".deleted")) {
-		tg_err_set(&err, "%s", strerror(errno));
-		r = TG_S3_REFUSED;
-	}
-	pthread_mutex_unlock(&ms->upload);
-	if (r == TG_S3_OK)
-		tg_log(TG_LOG_F_INFO, "model.deleted", "t:model_id", id, NULL);
-	else
-		tg_log(TG_LOG_F_WARN, "model.delete_failed", "t:model_id", id, "s:why", err.text, NULL);
-	return r;
-}
-
-/* Marks of those who died, or did not learn what became of their transaction. */
-static unsigned settle_leaving(struct tg_model_store *ms)
-{
-	struct tg_buf ids;
-	unsigned left = 0;
-	tg_buf_init(&ids, 8u << 20);
-	if (!tg_model_folder_ids(&ms->folder, ".leaving", &ids))
-		left++;
-	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		const char *id = ids.p + i;
-		bool there;
-		if (!is_old(ms, id, ".leaving") || !ms->artifact || !ms->artifact(ms->artifact_ctx, id, &there)) {
-			left++;
-			continue;
-		}
-		if (there)
-			(void)tg_model_unmark(&ms->folder, id, ".leaving");
-		else
-			tg_model_store_gone(ms, id);
-	}
-	tg_buf_free(&ids);
-	return left;
-}
-
-static unsigned delete_waiting(struct tg_model_store *ms)
-{
-	struct tg_buf ids;
-	tg_buf_init(&ids, 8u << 20);
-	unsigned left = settle_leaving(ms);
-	bool away = !tg_model_folder_ids(&ms->folder, ".deleted", &ids);
-	left += away;
-	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		enum tg_s3_result r = away ? TG_S3_AWAY : finish_deletion(ms, ids.p + i);
-		left += r != TG_S3_OK;
-		away |= r == TG_S3_AWAY;
-	}
-	tg_buf_free(&ids);
-	return left;
-}
-
-void tg_model_store_ask(struct tg_model_store *ms, bool (*artifact)(void *ctx, const char *id, bool *there), void *ctx)
-{
-	ms->artifact = artifact;
-	ms->artifact_ctx = ctx;
-}
-
-bool tg_model_store_leaves(struct tg_model_store *ms, const char *id, bool likely, bool *marked, struct tg_err *err)
-{
-	*marked = false;
-	if (bad_id(id, err))
-		return true;
-	if (!(likely && ms->s3) && !tg_model_file_there(&ms->folder, id, ".json") && !tg_model_file_there(&ms->folder, id, TG_MODEL_EXT))
-		return true;
-	*marked = tg_model_mark(&ms->folder, id, ".leaving");
-	if (!*marked)
-		tg_err_set(err, "model %s cannot be removed: %s", id, strerror(errno));
-	atomic_store(&ms->marked, true);
-	return *marked;
-}
-
-void tg_model_store_gone(struct tg_model_store *ms, const char *id)
-{
-	bool found;
-	atomic_fetch_add(&ms->gone, 1);
-	atomic_store(&ms->marked, true);
-	if (!tg_model_mark(&ms->folder, id, ".deleted")) {
-		tg_log(TG_LOG_F_WARN, "model.delete_failed", "t:model_id", id, "s:why", strerror(errno), NULL); /* its other mark is there: it is tried again */
-		return;
-	}
-	if (tg_model_pair_remove(&ms->folder, id, &found) && !ms->s3 && tg_model_unmark(&ms->folder, id, ".deleted"))
-		tg_log(TG_LOG_F_INFO, "model.deleted", "t:model_id", id, NULL);
-	else
-		atomic_store(&ms->hurry, true);
-}
-
-bool tg_model_store_hurry(struct tg_model_store *ms)
-{
-	return atomic_exchange(&ms->hurry, false);
-}
-
-unsigned tg_model_store_work(struct tg_model_store *ms)
-{
-	unsigned deletions = 0;
-	if (atomic_exchange(&ms->marked, false) && (deletions = delete_waiting(ms)))
-		atomic_store(&ms->marked, true);
-	return deletions + (ms->s3 ? upload_waiting(ms) : 0);
 }
