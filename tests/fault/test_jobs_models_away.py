@@ -3,7 +3,7 @@ A 202 is a promise that a bucket which is away for a while does not break: predi
 model store; seed ledger S3-61, S3-71.)
 """
 import pytest
-from lib.ml import KEYS, TRAIN_KEY, config, ended, ml_gate, predict, spool, trained
+from lib.ml import KEYS, TRAIN_KEY, config, ended, ml_gate, predict, spool, train, trained
 from lib.raw import SLOW, until
 from lib.s3 import Store
 
@@ -69,4 +69,30 @@ def test_not_for_ever(gate, bucket):
     bucket.fail("500", 10**6, lambda r: r[0] == "GET" and r[1].endswith(".tgm"))
     job = ended(c, ask(c, away))
     assert job["status"] == "failed" and job["error"] == "The model store could not be reached for 3 s."
+    until(lambda: not spool(g), 5 * SLOW, "the spool being empty")
+
+
+def test_a_gate_that_ends_while_a_model_waits_for_room(gate):
+    """Nothing is lost by it, and no try is counted."""
+    g = ml_gate(gate)
+    c = g.client(TRAIN_KEY)
+    cid = config(c)
+    trained(c, cid)
+    lock = g.dir / "artifacts/models/.lock"
+    lock.unlink()
+    lock.mkdir()  # no pair can be made
+
+    def held():
+        until(lambda: "cannot be stored now" in c.get(f"/api/v1/jobs/{job}").json()["message"], 20 * SLOW, "the job waiting")
+    job = train(c, cid).json()["job_id"]
+    held()
+    for _ in range(4):
+        g.stop()
+        assert f"{job}.frame" in spool(g)
+        g.start()
+        c = g.client(TRAIN_KEY)
+        held()
+    lock.rmdir()
+    row = ended(c, job)
+    assert row["status"] == "completed" and c.get(f"/models/{row['artifact_id']}").status_code == 200
     until(lambda: not spool(g), 5 * SLOW, "the spool being empty")
