@@ -7,6 +7,7 @@
 #include "api/configs.h"
 #include "api/entity.h"
 #include "gate/handlers.h"
+#include "store/model_store.h"
 #include <openssl/evp.h>
 #include <sodium.h>
 
@@ -20,6 +21,8 @@ struct artifact_record {
 	struct tg_slice data;
 	char parent[TG_ULID_LEN + 1]; /* "": none */
 	bool parent_ok, linked, large;
+	unsigned level;
+	bool model, stays;            /* it has files; they cannot be removed now */
 	struct tg_db *db;             /* while a tree is read */
 	unsigned nodes;
 	char tag[2 * TAG_BYTES + 3];  /* with its quotes */
@@ -110,10 +113,32 @@ static void make_tag(struct tg_entity *r)
 		snprintf(a->tag, sizeof a->tag, "\"%s\"", sodium_bin2hex(hex, sizeof hex, md, TAG_BYTES));
 }
 
+static bool level_of(void *ctx, const struct tg_artifact_row *row)
+{
+	((struct artifact_record *)ctx)->level = row->level;
+	return false;
+}
+
+/* A model's files go too, and no earlier than its row has: they are marked before, so that a gate that ends in between leaves none that nobody finds. */
 static enum tg_db_result delete(struct tg_db *db, void *ctx, struct tg_err *err)
 {
-	struct tg_entity *r = ctx;
-	return tg_artifacts_delete(db, r->id, &r->found, err);
+	struct artifact_record *a = ctx;
+	struct tg_model_store *models = a->r.job.gate->model_store;
+	struct tg_err why;
+	enum tg_db_result rc = tg_artifacts_get(db, a->r.id, level_of, a, &a->r.found, err);
+	if (rc != TG_DB_OK || !a->r.found)
+		return rc;
+	a->stays = models && !tg_model_store_leaves(models, a->r.id, a->level == 0, &a->model, &why);
+	if (a->stays)
+		tg_log(TG_LOG_F_ERROR, "models.away", "s:why", why.text, NULL);
+	return a->stays ? TG_DB_OK : tg_artifacts_delete(db, a->r.id, &a->r.found, err);
+}
+
+static void delete_model(struct tg_entity *r)
+{
+	const struct artifact_record *a = (const struct artifact_record *)r;
+	if (a->model && !a->stays)
+		tg_model_store_gone(r->job.gate->model_store, r->id);
 }
 
 /* ---- trees ---- */
@@ -262,6 +287,13 @@ static enum tg_step shown(struct tg_entity *r, struct tg_exchange *x)
 	return tg_entity_answer(r, x, 200, lines);
 }
 
+static enum tg_step deleted(struct tg_entity *r, struct tg_exchange *x)
+{
+	if (((const struct artifact_record *)r)->stays)
+		return tg_answer_problem(x, TG_E_unavailable, "models_away", "The models' store cannot be reached now; nothing was deleted; try again.", NULL, "Retry-After: 5\r\n");
+	return tg_entity_deleted(r, x);
+}
+
 static enum tg_step tree_shown(struct tg_entity *r, struct tg_exchange *x)
 {
 	const struct artifact_record *a = (struct artifact_record *)r;
@@ -288,7 +320,7 @@ static enum tg_step config_shown(struct tg_entity *r, struct tg_exchange *x)
 static const struct tg_entity_do creates = { SIZE, .writes = true, .read = read_artifact, .work = put, .done = made };
 static const struct tg_entity_do lists = { SIZE, .work = list, .done = listed };
 static const struct tg_entity_do gets = { SIZE, .work = get, .after = make_tag, .done = shown };
-static const struct tg_entity_do deletes = { SIZE, .writes = true, .work = delete, .done = tg_entity_deleted };
+static const struct tg_entity_do deletes = { SIZE, .writes = true, .work = delete, .after = delete_model, .done = deleted };
 static const struct tg_entity_do shows_tree = { SIZE, .work = tree, .done = tree_shown };
 static const struct tg_entity_do expands = { SIZE, .work = expand, .done = tree_shown };
 static const struct tg_entity_do shows_config = { SIZE, .work = config, .done = config_shown };

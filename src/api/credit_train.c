@@ -191,6 +191,7 @@ struct outcome {
 	enum tg_model_found model;
 	struct tg_err err;
 	bool found;
+	unsigned left_ms; /* that it may still be waited for; 0: not any longer */
 	struct tg_buf out;
 };
 
@@ -252,9 +253,13 @@ static enum tg_step later(struct tg_exchange *x, const char *id, struct tg_slice
 static enum tg_step failed(struct tg_exchange *x, const char *why)
 {
 	char text[600];
+	if (strncmp(why, TG_JOB_NOT_STORED, sizeof TG_JOB_NOT_STORED - 1) == 0)
+		return tg_answer_problem(x, TG_E_unavailable, "models_away", why, NULL, "Retry-After: 30\r\n");
 	snprintf(text, sizeof text, "Training failed: %s", why);
 	return tg_answer_problem(x, TG_E_training_failed, "training_failed", text, NULL, NULL);
 }
+
+static enum tg_step ended(struct tg_exchange *x, const char *id, unsigned left_ms);
 
 static enum tg_step outcome(struct tg_job *j, struct tg_exchange *x)
 {
@@ -265,6 +270,8 @@ static enum tg_step outcome(struct tg_job *j, struct tg_exchange *x)
 		return failed(x, "The job was canceled.");
 	if (o->status == TG_JOB_FAILED)
 		return failed(x, o->error);
+	if (o->status != TG_JOB_COMPLETED && o->left_ms)
+		return tg_job_wait(x, tg_runner_waits(j->gate->runner), o->id, o->left_ms, ended);
 	if (o->status != TG_JOB_COMPLETED)
 		return later(x, o->id, tg_buf_view(&o->out), false);
 	if (o->out.len && !o->out.failed)
@@ -275,16 +282,16 @@ static enum tg_step outcome(struct tg_job *j, struct tg_exchange *x)
 	return tg_answer_problem(x, TG_E_unavailable, "models_away", "The models' store cannot be reached now; the model is trained: see GET /models/.", NULL, "Retry-After: 5\r\n");
 }
 
-static enum tg_step ended(struct tg_exchange *x, const char *id, bool whether)
+static enum tg_step ended(struct tg_exchange *x, const char *id, unsigned left_ms)
 {
 	struct outcome *o = calloc(1, sizeof *o);
-	(void)whether; /* the row tells */
 	if (!o)
 		return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; the training goes on: see GET " JOBS ".", NULL, "Retry-After: 1\r\n");
 	o->job.run = look_up;
 	o->job.answer = outcome;
 	o->job.free = outcome_free;
 	o->job.away = tg_model_store_remote(x->gl->gate->model_store);
+	o->left_ms = left_ms;
 	snprintf(o->id, sizeof o->id, "%s", id);
 	tg_buf_init(&o->out, RESULT_MAX);
 	return tg_job_start(x, &o->job);

@@ -17,7 +17,7 @@
 #include "store/jobs.h"
 #include "store/model_store.h"
 
-enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, KEY_FULL, NO_MEMORY, REFUSED };
+enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, KEY_FULL, NO_MEMORY, REFUSED, MODEL_AWAY, MODEL_REFUSED };
 
 struct ml_job {
 	struct tg_job job; /* first: callbacks cast */
@@ -149,6 +149,17 @@ static bool is_model(const json_t *data)
 	return type && strcmp(type, "trained_model") == 0;
 }
 
+/* The engine would find it when the job runs (engine/predict.c). */
+static bool has_room_for_the_prediction(struct ml_job *m)
+{
+	int place = tg_ml_column(json_object_get(json_object_get(m->tree, "frame"), "columns"), "sample_0");
+	if (place < 0)
+		return true;
+	snprintf(m->fault.field, sizeof m->fault.field, "future.columns[%d]", place);
+	snprintf(m->fault.why, sizeof m->fault.why, "is called sample_0, as the prediction's column is");
+	return false;
+}
+
 /* What the model needs is in the model store, beside its file. */
 static bool check_model(struct ml_job *m)
 {
@@ -158,13 +169,14 @@ static bool check_model(struct ml_job *m)
 	tg_buf_init(&metadata, TG_MODEL_METADATA_MAX + 65536);
 	enum tg_model_found found = tg_model_store_metadata(m->job.gate->model_store, m->named, &metadata, &m->err);
 	json_t *o = found == TG_MODEL_FOUND ? json_loadb(metadata.p, metadata.len, 0, NULL) : NULL;
-	bool ok = o && tg_ml_fits(json_object_get(o, "about"), json_object_get(m->tree, "frame"), "future", &m->fault);
+	bool ok = o && tg_ml_fits(json_object_get(o, "about"), json_object_get(m->tree, "frame"), "future", &m->fault) && has_room_for_the_prediction(m);
 	tg_buf_free(&metadata);
 	json_decref(o);
 	if (o)
 		return ok || refuse(m, FAULT);
-	m->r = TG_DB_AWAY;
-	return refuse(m, found == TG_MODEL_NONE || found == TG_MODEL_REFUSED ? NO_MODEL : REFUSED);
+	if (found != TG_MODEL_NONE)
+		tg_log(TG_LOG_F_WARN, found == TG_MODEL_AWAY ? "models.away" : "model.refused", "t:model_id", m->named, "s:why", m->err.text, NULL);
+	return refuse(m, found == TG_MODEL_NONE ? NO_MODEL : found == TG_MODEL_AWAY ? MODEL_AWAY : MODEL_REFUSED);
 }
 
 static bool make_spec(struct ml_job *m)
@@ -281,6 +293,8 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 	case KEY_FULL: return tg_key_jobs_full(x, m->config->config->ml_key_jobs);
 	case NO_MEMORY: return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	case REFUSED: return tg_stored_fault(x, m->r, &m->err);
+	case MODEL_AWAY: return tg_answer_problem(x, TG_E_unavailable, "models_away", "The models' store cannot be reached now; try again.", NULL, "Retry-After: 5\r\n");
+	case MODEL_REFUSED: return tg_answer_problem(x, TG_E_conflict, "model_refused", "The model's files are not what was saved; it is not used.", field, NULL);
 	case BROKEN: break;
 	}
 	return tg_answer_problem(x, TG_E_bad_gateway, "worker_rubbish", "The engine's answer was not valid.", NULL, NULL);

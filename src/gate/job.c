@@ -49,7 +49,7 @@ static void finish(struct tg_job *j)
 			x->stage = TG_STAGE_SETTLE;
 	}
 	uv_close((uv_handle_t *)&j->timer, drop);
-	if (x)
+	if (x && !x->parked) /* something else may be waited for now */
 		tg_corridor_run(x);
 }
 

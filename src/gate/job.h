@@ -22,7 +22,7 @@ struct tg_job {
 	uint64_t reloads;       /* set by run: the reload that must have been tried before the answer; 0: none */
 	unsigned waited_ms;
 	void (*run)(struct tg_job *j);                                   /* on the job pool; touches neither x nor its snapshot */
-	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED */
+	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED, or WAIT: something else waits now */
 	void (*free)(struct tg_job *j);
 };
 void tg_jobs_init(struct tg_jobs *l);

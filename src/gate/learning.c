@@ -2,10 +2,39 @@
 #include "gate/aside.h"
 #include "gate/learning.h"
 #include "jobs/runner.h"
+#include "store/artifacts.h"
 #include "store/model_store.h"
+#include "store/store.h"
 
-#define UPLOAD_MS 15000 /* between tries of models that wait for the bucket */
+#define UPLOAD_MS 15000 /* between looks at models that wait for the bucket, or to be removed */
 #define END_MS 10000    /* how long a thread of the runner may take to end */
+
+struct look {
+	const char *id;
+	bool there;
+};
+
+static bool is_there(void *ctx, const struct tg_artifact_row *a)
+{
+	(void)a;
+	((struct look *)ctx)->there = true;
+	return false;
+}
+
+static enum tg_db_result look_artifact(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct look *l = ctx;
+	return tg_artifacts_get(db, l->id, is_there, l, &l->there, err);
+}
+
+static bool artifact_is_there(void *store, const char *id, bool *there)
+{
+	struct look l = { id, false };
+	struct tg_err err;
+	bool ok = tg_store_there(store) && tg_store_read(store, look_artifact, &l, &err) == TG_DB_OK;
+	*there = l.there;
+	return ok;
+}
 
 bool tg_learning_open(struct tg_learning *l, struct tg_gate *g, const struct tg_config *c, void (*warn)(void *ctx, const char *text), void *ctx)
 {
@@ -23,6 +52,7 @@ bool tg_learning_open(struct tg_learning *l, struct tg_gate *g, const struct tg_
 	}
 	if (!g->engine || !g->store)
 		return true;
+	tg_model_store_ask(g->model_store, artifact_is_there, g->store);
 	return (g->train_asides = tg_asides_new(c->ml_train_jobs)) && (g->predict_asides = tg_asides_new(c->ml_predict_jobs)) && (g->runner = tg_runner_new(g, c));
 }
 
@@ -48,7 +78,9 @@ void tg_learning_look(struct tg_learning *l)
 {
 	struct tg_gate *g = l->gate;
 	uint64_t now = uv_now(&g->control);
-	if (!g->model_store || !tg_model_store_remote(g->model_store) || l->uploading || l->stopping || (l->uploaded_ms && now - l->uploaded_ms < UPLOAD_MS))
+	if (!g->model_store || l->uploading || l->stopping)
+		return;
+	if (l->uploaded_ms && now - l->uploaded_ms < UPLOAD_MS && !tg_model_store_hurry(g->model_store))
 		return;
 	l->uploading = true;
 	l->uploaded_ms = now;

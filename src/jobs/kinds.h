@@ -27,6 +27,7 @@ struct tg_run {
 	bool lost;                    /* the row is not ours any more */
 	bool unrecorded;              /* its end could not be recorded */
 	bool uncounted;               /* this try is none: it is pending again as if it had not been begun */
+	bool rests;                   /* it is pending again and others go first, for what it needs is away */
 	bool again;                   /* it is pending again, after a fault that may pass */
 	unsigned progress;
 	char message[128];
@@ -41,6 +42,7 @@ enum tg_run_end {
 	TG_RUN_FAILED,  /* err: one sentence for the caller */
 	TG_RUN_AGAIN,   /* the engine was lost: another try, if there is one left */
 	TG_RUN_LATER,   /* the engine has no room: this was no try */
+	TG_RUN_REST,    /* what it needs is away: this was no try, and another one is made later, until that took as long as a job may take ([ml] job_seconds); then err */
 	TG_RUN_STOPPED, /* the gate ends, or the row is not ours any more */
 };
 struct tg_job_kind {
@@ -59,6 +61,8 @@ extern const struct tg_job_kind *const tg_job_kinds[TG_JOB_KINDS];
 enum tg_run_end tg_run_engine(struct tg_run *run, const char *path, const json_t *request, json_t **result, struct tg_err *err);
 /* Before a model is stored: whatever happens then, a model whose artifact was not recorded goes with the job's files. False: err. */
 bool tg_run_mark(struct tg_run *run, struct tg_err *err);
+/* Holds the job as it is, for that time, and says why in its message. False: it is to be left (STOPPED). */
+bool tg_run_hold(struct tg_run *run, int64_t us, const char *message);
 /* "2026-11-23T21:50:13Z" */
 json_t *tg_run_time(int64_t us);
 
@@ -74,4 +78,6 @@ bool tg_run_keeps(void *runner, const char *id);      /* its row waits or runs, 
 struct tg_gate *tg_runner_gate(const struct tg_runner *r);
 bool tg_runner_stopping(struct tg_runner *r);
 unsigned tg_runner_job_seconds(const struct tg_runner *r); /* [ml] job_seconds */
+/* The job of that id is passed over for a while, longer each time. False: it has been so for as long as a job may take. */
+bool tg_runner_rest(struct tg_runner *r, const char *id);
 void tg_runner_pause(struct tg_runner *r, int64_t us); /* cut short by the gate's end */

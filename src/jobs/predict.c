@@ -33,8 +33,8 @@ static enum tg_run_end find_model(struct tg_run *run, char digest[65], struct tg
 	case TG_MODEL_REFUSED: tg_err_set(err, "The model's file is not what was stored."); return TG_RUN_FAILED;
 	case TG_MODEL_AWAY: break;
 	}
-	tg_err_set(err, "The model store cannot be reached.");
-	return TG_RUN_AGAIN;
+	tg_err_set(err, "The model store could not be reached");
+	return TG_RUN_REST;
 }
 
 /* {"ml_type":"prediction",...,"predictions":<what the engine wrote>} */

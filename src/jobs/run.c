@@ -67,14 +67,11 @@ static enum tg_db_result beat(struct tg_db *db, void *ctx, struct tg_err *err)
 	return tg_job_rows_beat(db, b->run->id, tg_runner_spool(b->run->runner)->place, wall_us(), b->run->progress, b->run->message, &b->ours, err);
 }
 
-/* True: go on. */
-static bool tick(void *ctx)
+/* It is ours and wanted: go on. */
+static bool goes_on(struct tg_run *run)
 {
-	struct tg_run *run = ctx;
 	struct tg_runner *r = run->runner;
 	if (tg_runner_stopping(r) || atomic_load(run->canceled))
-		return false;
-	if (mono_us() - run->begun_us > (int64_t)tg_runner_job_seconds(r) * 1000000)
 		return false;
 	int64_t since = mono_us() - run->beat_us;
 	if (since < TG_JOB_BEAT_US && !(run->changed && since >= AGAIN_US))
@@ -86,6 +83,24 @@ static bool tick(void *ctx)
 	if (tg_store_record(tg_runner_gate(r)->store, beat, &b, &err) == TG_DB_OK && !b.ours)
 		run->lost = true; /* a database that is away takes nothing from us */
 	return !run->lost;
+}
+
+/* True: go on. */
+static bool tick(void *ctx)
+{
+	struct tg_run *run = ctx;
+	return mono_us() - run->begun_us <= (int64_t)tg_runner_job_seconds(run->runner) * 1000000 && goes_on(run);
+}
+
+bool tg_run_hold(struct tg_run *run, int64_t us, const char *message)
+{
+	if (strcmp(run->message, message) != 0) {
+		snprintf(run->message, sizeof run->message, "%s", message);
+		run->changed = true;
+	}
+	for (int64_t until = mono_us() + us, left; goes_on(run) && (left = until - mono_us()) > 0;)
+		tg_runner_pause(run->runner, left < TG_ENGINE_TICK_MS * 1000 ? left : TG_ENGINE_TICK_MS * 1000);
+	return goes_on(run);
 }
 
 static bool line(void *ctx, struct tg_slice text)
@@ -324,12 +339,24 @@ static void later(struct tg_run *run)
 		tg_run_clean(run);
 }
 
+static void rest(struct tg_run *run, const char *why)
+{
+	char text[sizeof((struct tg_err *)0)->text + 64];
+	run->rests = tg_runner_rest(run->runner, run->id); /* before the row is there to be claimed */
+	if (run->rests) {
+		later(run);
+		return;
+	}
+	snprintf(text, sizeof text, "%s for %u s.", why, tg_runner_job_seconds(run->runner));
+	failed(run, text);
+}
+
 static void completed(struct tg_run *run)
 {
 	bool orphan;
 	if (record(run, TG_JOB_COMPLETED, run->result, &orphan)) {
 		tg_spool_forget(tg_runner_spool(run->runner), run->id);
-		tg_log(TG_LOG_F_INFO, "job.completed", "t:job", run->id, "t:kind", run->kind->name, "t:artifact", run->artifact_id, "u:ms", (uint64_t)(wall_us() - run->started_us) / 1000u, NULL);
+		tg_log(TG_LOG_F_INFO, "job.completed", "t:job", run->id, "t:kind", run->kind->name, "t:artifact", run->artifact_id, "u:ms", (uint64_t)(mono_us() - run->begun_us) / 1000u, NULL);
 		run->kind->told(run, NULL);
 		return;
 	}
@@ -367,6 +394,7 @@ void tg_run_it(struct tg_run *run)
 	case TG_RUN_FAILED: failed(run, err.text); break;
 	case TG_RUN_AGAIN: again(run); break;
 	case TG_RUN_LATER: later(run); break;
+	case TG_RUN_REST: rest(run, err.text); break;
 	case TG_RUN_STOPPED: stopped(run); break;
 	}
 	if (run->again)

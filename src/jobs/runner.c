@@ -22,6 +22,9 @@
 #define SWEEP_US (600 * 1000000ll)
 #define SWEEP_AGE_US (1200 * 1000000ll) /* a file without a row, that old: its upload was left. Longer than server.body_ms by default */
 #define STACK (1u << 20)
+#define RESTING_MAX 256
+#define REST_US 1000000            /* the first time; twice as long each time, up to */
+#define REST_MOST_US (30 * 1000000ll)
 #define NOTED_MAX 1000             /* what is over that is found at the next start, or swept later */
 
 struct slot {
@@ -30,6 +33,13 @@ struct slot {
 	char id[TG_ULID_LEN + 1]; /* of the job that runs; "": none */
 	_Atomic bool canceled;
 	unsigned turn;            /* the thread's own */
+};
+
+/* A job that needs what is away: others go first until then. */
+struct resting {
+	char id[TG_ULID_LEN + 1];   /* "": a free place */
+	int64_t since_us, until_us; /* monotonic */
+	int64_t rest_us;
 };
 
 struct noted {
@@ -59,8 +69,9 @@ struct tg_runner {
 	struct tg_spool spool;
 	int64_t said_us;          /* monotonic; when it was last said why jobs wait; 0: never */
 	int64_t swept_us;         /* monotonic; 0: never */
-	bool held;                /* the spool is ours */
+	_Atomic bool held;        /* the spool is ours, from then on */
 	struct tg_waits waits;
+	struct resting resting[RESTING_MAX];
 	struct noted *left;       /* rows whose end could not be recorded: pending again, when that can be */
 	unsigned nnoted;
 };
@@ -110,6 +121,71 @@ void tg_runner_pause(struct tg_runner *r, int64_t us)
 	uv_mutex_unlock(&r->lock);
 }
 
+/* ---- who rests ---- */
+
+/* Under the lock. */
+static struct resting *resting_of(struct tg_runner *r, const char *id)
+{
+	for (unsigned i = 0; i < RESTING_MAX; i++)
+		if (strcmp(r->resting[i].id, id) == 0)
+			return &r->resting[i];
+	return NULL;
+}
+
+/* A place for one more: a free one, or his who could have gone on the longest ago. */
+static struct resting *resting_place(struct tg_runner *r)
+{
+	struct resting *oldest = &r->resting[0];
+	for (unsigned i = 0; i < RESTING_MAX && oldest->id[0]; i++)
+		if (!r->resting[i].id[0] || r->resting[i].until_us < oldest->until_us)
+			oldest = &r->resting[i];
+	return oldest;
+}
+
+bool tg_runner_rest(struct tg_runner *r, const char *id)
+{
+	int64_t now = mono_us();
+	uv_mutex_lock(&r->lock);
+	struct resting *w = resting_of(r, id);
+	bool over = w && now - w->since_us >= (int64_t)r->job_seconds * 1000000;
+	if (!w) {
+		w = resting_place(r);
+		*w = (struct resting){ .since_us = now };
+		snprintf(w->id, sizeof w->id, "%s", id);
+	}
+	w->rest_us = !w->rest_us ? REST_US : w->rest_us * 2 < REST_MOST_US ? w->rest_us * 2 : REST_MOST_US;
+	w->until_us = now + w->rest_us;
+	if (over)
+		w->id[0] = 0;
+	uv_mutex_unlock(&r->lock);
+	return !over;
+}
+
+static bool rests(void *ctx, const char *id)
+{
+	struct tg_runner *r = ctx;
+	uv_mutex_lock(&r->lock);
+	const struct resting *w = id[0] ? resting_of(r, id) : NULL;
+	bool yes = w && w->until_us > mono_us();
+	uv_mutex_unlock(&r->lock);
+	return yes;
+}
+
+static struct tg_job_skip who_rests(struct tg_runner *r)
+{
+	return (struct tg_job_skip){ rests, r, RESTING_MAX };
+}
+
+/* Under the lock: when the first of them goes on; INT64_MAX: none rests. */
+static int64_t first_rested(const struct tg_runner *r, int64_t now)
+{
+	int64_t first = INT64_MAX;
+	for (unsigned i = 0; i < RESTING_MAX; i++)
+		if (r->resting[i].id[0] && r->resting[i].until_us > now && r->resting[i].until_us < first)
+			first = r->resting[i].until_us;
+	return first;
+}
+
 /* ---- what is there to do ---- */
 
 struct claim {
@@ -136,10 +212,11 @@ static bool claimed(void *ctx, const struct tg_job_row *j)
 static enum tg_db_result claim(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct claim *c = ctx;
-	enum tg_db_result r = tg_job_rows_claim(db, c->kind->name, c->runner->spool.place, wall_us(), claimed, c, &c->found, err);
+	struct tg_job_skip skip = who_rests(c->runner);
+	enum tg_db_result r = tg_job_rows_claim(db, c->kind->name, c->runner->spool.place, &skip, wall_us(), claimed, c, &c->found, err);
 	for (size_t i = 0; i < TG_JOB_KINDS && r == TG_DB_OK && c->found && !c->more; i++)
 		if (tg_job_kinds[i]->predicts == c->kind->predicts)
-			r = tg_job_rows_any(db, tg_job_kinds[i]->name, c->runner->spool.place, &c->more, err);
+			r = tg_job_rows_any(db, tg_job_kinds[i]->name, c->runner->spool.place, &skip, &c->more, err);
 	return r;
 }
 
@@ -154,7 +231,8 @@ static bool hold_spool(struct tg_runner *r, struct tg_err *err)
 		tg_spool_sweep(&r->spool, first ? r->start_us : wall_us() - SWEEP_AGE_US, tg_run_keeps, r);
 		r->swept_us = mono_us();
 	}
-	r->held |= ok;
+	if (ok)
+		r->held = true;
 	uv_mutex_unlock(&r->spool_lock);
 	return ok;
 }
@@ -215,7 +293,8 @@ struct any {
 static enum tg_db_result look_any(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct any *a = ctx;
-	return tg_job_rows_any(db, a->kind, a->runner->spool.place, &a->any, err);
+	struct tg_job_skip skip = who_rests(a->runner);
+	return tg_job_rows_any(db, a->kind, a->runner->spool.place, &skip, &a->any, err);
 }
 
 /* A try is one at the engine: while that cannot be reached, nothing is claimed. */
@@ -251,6 +330,9 @@ static void leave_slot(struct slot *s, struct tg_run *run)
 	bool canceled = atomic_load(&s->canceled);
 	if (run->unrecorded)
 		note(r, run->id);
+	struct resting *w = run->rests || run->unrecorded ? NULL : resting_of(r, run->id);
+	if (w)
+		w->id[0] = 0;
 	uv_mutex_unlock(&r->lock);
 	if (canceled)
 		tg_run_clean(run);
@@ -278,7 +360,7 @@ static enum look look_for(struct slot *s, const struct tg_job_kind *kind)
 	else
 		run.unrecorded = true;
 	leave_slot(s, &run);
-	enum look what = run.unrecorded || run.again ? HINDERED : RAN;
+	enum look what = run.unrecorded || (run.again && !run.rests) ? HINDERED : RAN;
 	tg_run_free(&run);
 	return what;
 }
@@ -323,7 +405,8 @@ static void thread(void *arg)
 		more = what == RAN;
 		if (!more)
 			seen = kicks;
-		int64_t next = mono_us() + (what == HINDERED ? AGAIN_US : IDLE_US);
+		int64_t now = mono_us(), next = now + (what == HINDERED ? AGAIN_US : IDLE_US), rested = first_rested(r, now);
+		next = rested < next ? rested : next;
 		if (!p->look_us || next < p->look_us)
 			p->look_us = next;
 	}
@@ -333,6 +416,11 @@ static void thread(void *arg)
 }
 
 /* ---- from outside ---- */
+
+static bool another_has_the_spool(void *runner)
+{
+	return !((struct tg_runner *)runner)->held;
+}
 
 struct tg_runner *tg_runner_new(struct tg_gate *g, const struct tg_config *c)
 {
@@ -351,6 +439,8 @@ struct tg_runner *tg_runner_new(struct tg_gate *g, const struct tg_config *c)
 	uv_cond_init(&r->wake);
 	uv_cond_init(&r->ended);
 	tg_waits_init(&r->waits);
+	r->waits.elsewhere = another_has_the_spool;
+	r->waits.ctx = r;
 	for (unsigned i = 0; i < 2; i++)
 		r->pools[i] = (struct pool){ .runner = r, .predicts = i == 1, .most = i ? c->ml_predict_jobs : c->ml_train_jobs };
 	return r;

@@ -10,6 +10,8 @@
 #include "base/err.h"
 #include "jobs/spool.h"
 
+#define TG_JOB_NOT_STORED "The model could not be stored" /* how the error of a training begins whose model was good, and could not be kept: no fault of its data */
+
 struct tg_config;
 struct tg_engine;
 struct tg_gate;

@@ -7,7 +7,11 @@
 #include "base/clock.h"
 #include "jobs/kinds.h"
 #include "store/model_store.h"
+#include <errno.h>
 #include <limits.h>
+
+#define HOLD_US 1000000 /* between tries to store a model; twice as long each time, up to */
+#define HOLD_MOST_US (15 * 1000000ll)
 
 /* Names that clients of the documents look for (seed ledger C-47): what the method is called where they come from. */
 static const char *model_type(const char *method, bool regression)
@@ -98,23 +102,52 @@ static char *metadata_of(const struct tg_run *run, const json_t *result, int64_t
 	return text;
 }
 
-static bool keep_model(struct tg_run *run, const json_t *result, int64_t end_us, struct tg_err *err)
+/* *passes: what hinders it may pass. */
+static bool keep_model(struct tg_run *run, const json_t *result, int64_t end_us, bool *passes, struct tg_err *err)
 {
 	char path[PATH_MAX], uri[PATH_MAX];
 	struct tg_model_store *models = tg_runner_models(run->runner);
 	char *metadata = metadata_of(run, result, end_us);
 	bool ok = false;
+	*passes = false;
 	tg_err_set(err, "out of memory");
 	if (!metadata)
 		return false;
 	tg_err_set(err, "the engine named no file of this job");
 	/* A large one takes as long as the bucket takes it, and this thread beats for nothing meanwhile: its lease is renewed by jobs/tend.c. A lapsed one would let another gate that starts then put the row back. */
-	if (tg_run_mark(run, err) && tg_spool_file(tg_runner_spool(run->runner), run->id, text_of(result, "file"), path, sizeof path))
+	if (!tg_run_mark(run, err)) {
+		tg_log(TG_LOG_F_WARN, "job.not_marked", "t:job", run->id, "s:why", err->text, NULL);
+		tg_err_set(err, "the spool cannot be written");
+		*passes = true;
+	} else if (tg_spool_file(tg_runner_spool(run->runner), run->id, text_of(result, "file"), path, sizeof path)) {
 		ok = tg_model_store_save(models, run->artifact_id, path, tg_slice_cstr(metadata), uri, err);
+		*passes = !ok && errno;
+	}
 	free(metadata);
 	if (ok)
 		run->note = json_pack("{s:s, s:O?, s:O?}", "uri", uri, "metrics", json_object_get(json_object_get(result, "report"), "metrics"), "seconds", json_object_get(result, "seconds"));
 	return ok;
+}
+
+/*
+ * A full disk is no fault of who trains: what was learned lies in the spool, and is stored when there is room. This thread waits for that, for the next training would come to the same end; it waits as long as a
+ * training may take.
+ */
+static enum tg_run_end store_model(struct tg_run *run, const json_t *result, int64_t end_us, struct tg_err *err)
+{
+	int64_t until_us = (int64_t)tg_mono_us() + (int64_t)tg_runner_job_seconds(run->runner) * 1000000, pause_us = HOLD_US;
+	struct tg_err why = { "" };
+	for (bool passes; !keep_model(run, result, end_us, &passes, &why); pause_us = 2 * pause_us < HOLD_MOST_US ? 2 * pause_us : HOLD_MOST_US) {
+		int64_t left_us = until_us - (int64_t)tg_mono_us();
+		tg_log(TG_LOG_F_ERROR, "model.not_kept", "t:model", run->artifact_id, "s:why", why.text, NULL);
+		if (!passes || left_us <= 0) {
+			tg_err_set(err, TG_JOB_NOT_STORED ": %s.", why.text);
+			return TG_RUN_FAILED;
+		}
+		if (!tg_run_hold(run, pause_us < left_us ? pause_us : left_us, "The model cannot be stored now; it is tried again."))
+			return TG_RUN_STOPPED;
+	}
+	return TG_RUN_DONE;
 }
 
 static enum tg_run_end run(struct tg_run *run, struct tg_err *err)
@@ -125,18 +158,14 @@ static enum tg_run_end run(struct tg_run *run, struct tg_err *err)
 	if (end != TG_RUN_DONE)
 		return end;
 	int64_t end_us = (int64_t)tg_wall_us();
-	struct tg_err why = { "" };
-	if (keep_model(run, result, end_us, &why)) {
+	end = store_model(run, result, end_us, err);
+	if (end == TG_RUN_DONE) {
 		json_t *data = artifact_of(run, result, end_us);
 		char *text = json_dumps(data, JSON_COMPACT);
 		tg_buf_cstr(&run->data, text ? text : "{}");
 		free(text);
 		json_decref(data);
 		run->result = "Training completed successfully";
-	} else {
-		tg_log(TG_LOG_F_ERROR, "model.not_kept", "t:model", run->artifact_id, "s:why", why.text, NULL);
-		tg_err_set(err, "The model could not be stored.");
-		end = TG_RUN_FAILED;
 	}
 	json_decref(result);
 	return end;

@@ -1,6 +1,6 @@
 /*
  * Waiting for a job's end (see wait.h). Who waits is in one list under one lock; a thread that ends a job takes its waiters out and posts each to its own loop, which by then is the only one that
- * touches it. A waiter whose exchange has left is freed by whoever has it: its loop while it is in the list, its message afterwards.
+ * touches it. What ends in another process is told by nobody: where that can be, each is let look now and then. A waiter whose exchange has left is freed by whoever has it: its loop while it is in the list, its message afterwards.
  */
 #include "jobs/wait.h"
 #include <stdlib.h>
@@ -12,6 +12,7 @@ struct tg_job_wait {
 	struct tg_waits *waits;
 	struct tg_exchange *x;     /* NULL: it has left */
 	tg_wait_answer answer;
+	uint64_t until_ms;
 	char id[TG_ULID_LEN + 1];
 };
 
@@ -37,12 +38,12 @@ static bool take_out(struct tg_job_wait *j)
 	return false;
 }
 
-static void finish(struct tg_job_wait *j, bool ended)
+static void finish(struct tg_job_wait *j, unsigned left_ms)
 {
 	struct tg_exchange *x = j->x;
 	x->parked = NULL;
 	tg_timer_stop(&x->timer);
-	enum tg_step step = j->answer(x, j->id, ended);
+	enum tg_step step = j->answer(x, j->id, left_ms);
 	free(j);
 	if (step != TG_ANSWERED)
 		return;
@@ -55,7 +56,7 @@ static void has_ended(struct tg_loop *l, void *arg)
 	struct tg_job_wait *j = arg;
 	(void)l;
 	if (j->x)
-		finish(j, true);
+		finish(j, 0);
 	else
 		free(j);
 }
@@ -111,12 +112,23 @@ static void left(struct tg_parking *p)
 		free(j);
 }
 
+/* Of the whole wait, or of the next look. */
+static void set_timer(struct tg_job_wait *j, uint64_t now)
+{
+	uint64_t left = j->until_ms - now;
+	tg_timer_set(&j->x->gl->loop->wheel, &j->x->timer, now + (left < TG_WAITS_LOOK_MS ? left : TG_WAITS_LOOK_MS));
+}
+
 static void too_long(struct tg_timer *t)
 {
 	struct tg_exchange *x = (struct tg_exchange *)((char *)t - offsetof(struct tg_exchange, timer));
 	struct tg_job_wait *j = (struct tg_job_wait *)x->parked;
-	if (withdraw(j))
-		finish(j, false);
+	uint64_t now = tg_loop_ms(x->gl->loop);
+	unsigned left_ms = j->until_ms > now ? (unsigned)(j->until_ms - now) : 0;
+	if (left_ms && !(j->waits->elsewhere && j->waits->elsewhere(j->waits->ctx)))
+		set_timer(j, now);
+	else if (withdraw(j))
+		finish(j, left_ms);
 }
 
 enum tg_step tg_job_wait(struct tg_exchange *x, struct tg_waits *w, const char *id, unsigned ms, tg_wait_answer answer)
@@ -128,7 +140,8 @@ enum tg_step tg_job_wait(struct tg_exchange *x, struct tg_waits *w, const char *
 	snprintf(j->id, sizeof j->id, "%s", id);
 	x->parked = &j->parking;
 	x->timer.fire = too_long;
-	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + ms);
+	j->until_ms = tg_loop_ms(x->gl->loop) + ms;
+	set_timer(j, j->until_ms - ms);
 	uv_mutex_lock(&w->lock);
 	bool already = w->stopped;
 	for (unsigned i = 0; i < TG_WAITS_ENDED; i++)

@@ -71,34 +71,43 @@ enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *
 	return tg_db_run(db, "INSERT INTO jobs (" COLUMNS ", place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)", args, 17, NULL, NULL, NULL, err);
 }
 
-static bool id_row(void *ctx, const struct tg_db_value *v, unsigned n)
+struct next {
+	char *id;
+	const struct tg_job_skip *skip;
+};
+
+static bool next_row(void *ctx, const struct tg_db_value *v, unsigned n)
 {
-	if (n)
-		snprintf(ctx, TG_ULID_LEN + 1, "%s", tg_row_text_or_empty(&v[0]));
+	struct next *next = ctx;
+	const char *id = n ? tg_row_text_or_empty(&v[0]) : "";
+	if (next->skip && next->skip->skip(next->skip->ctx, id))
+		return true;
+	snprintf(next->id, TG_ULID_LEN + 1, "%s", id);
 	return false;
 }
 
 /* The oldest; "": none. */
-static enum tg_db_result next(struct tg_db *db, const char *kind, const char *owner, char id[TG_ULID_LEN + 1], struct tg_err *err)
+static enum tg_db_result next(struct tg_db *db, const char *kind, const char *owner, const struct tg_job_skip *skip, char id[TG_ULID_LEN + 1], struct tg_err *err)
 {
-	struct tg_db_value which[] = { TG_DB_T(kind), TG_DB_T(owner) };
+	struct tg_db_value which[] = { TG_DB_T(kind), TG_DB_T(owner), TG_DB_I(1 + (skip ? skip->most : 0)) };
+	struct next n = { id, skip };
 	id[0] = 0;
-	return tg_db_run(db, "SELECT id FROM jobs WHERE kind = $1 AND status = 'pending' AND (place IS NULL OR place = $2) ORDER BY created_at, id LIMIT 1", which, 2, id_row, id, NULL, err);
+	return tg_db_run(db, "SELECT id FROM jobs WHERE kind = $1 AND status = 'pending' AND (place IS NULL OR place = $2) ORDER BY created_at, id LIMIT $3", which, 3, next_row, &n, NULL, err);
 }
 
-enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char *owner, bool *any, struct tg_err *err)
+enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char *owner, const struct tg_job_skip *skip, bool *any, struct tg_err *err)
 {
 	char id[TG_ULID_LEN + 1];
-	enum tg_db_result r = next(db, kind, owner, id, err);
+	enum tg_db_result r = next(db, kind, owner, skip, id, err);
 	*any = id[0];
 	return r;
 }
 
-enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err)
+enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, const struct tg_job_skip *skip, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err)
 {
 	char id[TG_ULID_LEN + 1];
 	*found = false;
-	enum tg_db_result r = next(db, kind, owner, id, err);
+	enum tg_db_result r = next(db, kind, owner, skip, id, err);
 	if (r != TG_DB_OK || !id[0])
 		return r;
 	struct tg_db_value args[] = { TG_DB_T(id), TG_DB_T(owner), TG_DB_I(now_us), TG_DB_I(now_us + TG_JOB_LEASE_US) };

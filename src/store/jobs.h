@@ -38,8 +38,14 @@ enum tg_job_room {
 };
 /* The row as it is given: pending, as a rule. key_most 0: no bound. *room: where it is not TG_JOB_ROOM nothing was inserted. To be counted right by several at once, within a transaction. */
 enum tg_db_result tg_job_rows_insert(struct tg_db *db, const struct tg_job_row *j, uint64_t key_most, enum tg_job_room *room, struct tg_err *err);
+/* Rows that are passed over for now, `most` at the most; NULL: none. */
+struct tg_job_skip {
+	bool (*skip)(void *ctx, const char *id);
+	void *ctx;
+	unsigned most;
+};
 /* The oldest pending row of that kind whose place is that owner's or nobody's becomes running, attempts + 1, leased to `owner` (a name no other process has) until now + TG_JOB_LEASE_US, its start now; row is called for it. *found false: none waits. */
-enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
+enum tg_db_result tg_job_rows_claim(struct tg_db *db, const char *kind, const char *owner, const struct tg_job_skip *skip, int64_t now_us, tg_job_row_fn row, void *ctx, bool *found, struct tg_err *err);
 /* Renews the lease and notes progress. *ours false: the row was canceled, deleted, or claimed by somebody else: stop. */
 enum tg_db_result tg_job_rows_beat(struct tg_db *db, const char *id, const char *owner, int64_t now_us, unsigned progress, const char *message, bool *ours, struct tg_err *err);
 /* COMPLETED (result), FAILED (error), or PENDING again, after a try that failed (attempts stays as it is). *ours as above, nothing is written then. */
@@ -49,7 +55,7 @@ enum tg_db_result tg_job_rows_put_back(struct tg_db *db, const char *id, const c
 /* Whether one that waits or runs is to make that artifact. */
 enum tg_db_result tg_job_rows_making(struct tg_db *db, const char *artifact_id, bool *making, struct tg_err *err);
 /* Whether there is anything for that owner to claim. */
-enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char *owner, bool *any, struct tg_err *err);
+enum tg_db_result tg_job_rows_any(struct tg_db *db, const char *kind, const char *owner, const struct tg_job_skip *skip, bool *any, struct tg_err *err);
 /* Running rows whose lease has ended: pending, or failed ("The job's worker ended N times.") after TG_JOB_TRIES. `owned_by` not NULL: those leased to that owner too, whatever the time
  * (a start after a crash knows that its predecessor is gone). failed (may be NULL) is called for each that fails, as it was. *n: rows changed. */
 enum tg_db_result tg_job_rows_reap(struct tg_db *db, const char *owned_by, int64_t now_us, tg_job_row_fn failed, void *ctx, uint64_t *n, struct tg_err *err);

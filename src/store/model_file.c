@@ -284,14 +284,26 @@ enum tg_pair_made tg_model_pair_make(const struct tg_model_folder *f, const char
 	return there ? TG_PAIR_THERE : ok ? TG_PAIR_MADE : TG_PAIR_FAILED;
 }
 
+bool tg_model_mark(const struct tg_model_folder *f, const char *id, const char *ext)
+{
+	char name[TG_MODEL_NAME_MAX];
+	return name_of(id, ext, name) && make_mark(f, name) && sync_folder(f);
+}
+
+bool tg_model_unmark(const struct tg_model_folder *f, const char *id, const char *ext)
+{
+	char name[TG_MODEL_NAME_MAX];
+	return name_of(id, ext, name) && (unlinkat(f->fd, name, 0) == 0 || errno == ENOENT);
+}
+
 bool tg_model_pair_remove(const struct tg_model_folder *f, const char *id, bool *found)
 {
-	static const char *const exts[] = { ".json", TG_MODEL_EXT, ".upload" };
+	static const char *const exts[] = { ".json", TG_MODEL_EXT, ".upload", ".leaving" };
 	char name[TG_MODEL_NAME_MAX];
 	*found = tg_model_file_there(f, id, ".json") && tg_model_file_there(f, id, TG_MODEL_EXT);
 	int lock = take_lock(f);
 	bool ok = lock >= 0;
-	for (unsigned i = 0; ok && i < 3; i++)
+	for (unsigned i = 0; ok && i < sizeof exts / sizeof *exts; i++)
 		ok = name_of(id, exts[i], name) && (unlinkat(f->fd, name, 0) == 0 || errno == ENOENT);
 	ok = ok && sync_folder(f);
 	int why = errno;

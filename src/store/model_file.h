@@ -38,7 +38,10 @@ enum tg_pair_made { TG_PAIR_MADE, TG_PAIR_THERE, TG_PAIR_FAILED };
  * FAILED, errno. The temporary files are gone afterwards, whatever came of it.
  */
 enum tg_pair_made tg_model_pair_make(const struct tg_model_folder *f, const char *id, const char *temp_model, const char *temp_json, bool mark);
-bool tg_model_pair_remove(const struct tg_model_folder *f, const char *id, bool *found); /* and its mark */
+bool tg_model_pair_remove(const struct tg_model_folder *f, const char *id, bool *found); /* and its marks, save ".deleted" */
+/* A mark is an empty file <id><ext>, durable when that returns. False: errno. */
+bool tg_model_mark(const struct tg_model_folder *f, const char *id, const char *ext);
+bool tg_model_unmark(const struct tg_model_folder *f, const char *id, const char *ext); /* also where there is none */
 /* The ids of all plain files with that extension, sorted, joined without gaps in `ids` (each TG_MODEL_ID_MAX + 1 bytes, NUL-padded). False: errno. */
 bool tg_model_folder_ids(const struct tg_model_folder *f, const char *ext, struct tg_buf *ids);
 /* What writers that died left behind, older than a minute: temporary files, half pairs. */

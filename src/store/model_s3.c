@@ -4,6 +4,7 @@
  */
 #include "store/model_s3.h"
 #include "store/model_store.h"
+#include "base/clock.h"
 #include <openssl/evp.h>
 #include <unistd.h>
 
@@ -243,28 +244,62 @@ static void one_key(struct pairing *p, struct tg_slice name, bool (*row)(void *c
 		p->enough = !row(ctx, p->id);
 }
 
-enum tg_s3_result tg_model_s3_list(struct tg_s3 *s, const char *prefix, bool (*row)(void *ctx, const char *id), void *ctx, struct tg_err *err)
+/* Names come in the order of their bytes, over all pages. One that is too long to be read ("") is none of ours. */
+static bool goes_on(const char *key, char last[TG_S3_KEY_MAX + 1])
+{
+	if (key[0] && strcmp(key, last) <= 0)
+		return false;
+	if (key[0])
+		memcpy(last, key, strlen(key) + 1);
+	return true;
+}
+
+static bool is_list(struct tg_slice xml)
+{
+	return xml.n && memmem(xml.p, xml.n, "<ListBucketResult", 17) && memmem(xml.p, xml.n, "</ListBucketResult>", 19);
+}
+
+enum tg_s3_result tg_model_s3_list(struct tg_s3 *s, const char *prefix, unsigned ms, bool (*row)(void *ctx, const char *id), void *ctx, struct tg_err *err)
 {
 	struct pairing p = { .id = "" };
-	char token[TG_S3_KEY_MAX + 64] = "", key[TG_S3_KEY_MAX + 1], truncated[8];
+	char token[TG_S3_KEY_MAX + 64] = "", key[TG_S3_KEY_MAX + 1], last[TG_S3_KEY_MAX + 1] = "", truncated[8];
 	struct tg_buf page;
 	tg_buf_init(&page, PAGE_MAX);
 	enum tg_s3_result result = TG_S3_OK;
+	uint64_t end_ms = tg_mono_us() / 1000 + ms, now_ms;
 	for (unsigned i = 0; result == TG_S3_OK && !p.enough; i++) {
 		struct tg_s3_request r = tg_s3_request("GET", "");
+		now_ms = tg_mono_us() / 1000;
+		r.ms = now_ms < end_ms ? (unsigned)(end_ms - now_ms) : 1;
 		r.query[r.nquery++] = (struct tg_s3_query){ "list-type", "2" };
 		r.query[r.nquery++] = (struct tg_s3_query){ "prefix", prefix };
 		r.query[r.nquery++] = (struct tg_s3_query){ "delimiter", "/" };
 		if (token[0])
 			r.query[r.nquery++] = (struct tg_s3_query){ "continuation-token", token };
 		r.into = &page;
-		if ((result = tg_s3_do(s, &r, err)) != TG_S3_OK)
+		result = tg_s3_do(s, &r, err);
+		if (i && tg_mono_us() / 1000 >= end_ms) { /* it answers: there is too much of it */
+			tg_err_set(err, "the bucket's list takes longer than %u s", ms / 1000);
+			result = TG_S3_REFUSED;
+		}
+		if (result != TG_S3_OK)
 			break;
 		struct tg_slice xml = tg_buf_view(&page);
 		size_t n = strlen(prefix);
-		for (size_t at = 0; !p.enough && tg_s3_element(xml, "Key", &at, key, sizeof key);)
-			if (strncmp(key, prefix, n) == 0)
+		if (!is_list(xml)) {
+			tg_err_set(err, "what the bucket sent for a list is none");
+			result = TG_S3_REFUSED;
+			break;
+		}
+		for (size_t at = 0; result == TG_S3_OK && !p.enough && tg_s3_element(xml, "Key", &at, key, sizeof key);)
+			if (!goes_on(key, last))
+				result = TG_S3_REFUSED;
+			else if (strncmp(key, prefix, n) == 0)
 				one_key(&p, (struct tg_slice){ key + n, strlen(key + n) }, row, ctx);
+		if (result != TG_S3_OK) {
+			tg_err_set(err, "the bucket's list is not in order, or gives the same again");
+			break;
+		}
 		size_t at = 0, next = 0;
 		if (!tg_s3_element(xml, "IsTruncated", &at, truncated, sizeof truncated) || strcmp(truncated, "true") != 0)
 			break;

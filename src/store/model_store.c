@@ -2,44 +2,24 @@
  * The model store (see model_store.h): the rules of pairs. The folder (model_file.c) is where models are used from; a bucket (model_s3.c) is where they outlive this machine.
  *
  * A pair that waits for its upload has a mark, <id>.upload, which is made before the pair and removed after the upload: a crash between the two costs an upload of what is there already, never a model that nobody
- * uploads. What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
+ * uploads. Deletions have marks too (model_work.c). What was verified once is known by device, inode, times and size, so that a prediction does not digest its model anew; whoever can forge a file's change time is the owner of this process.
  */
-#include "store/model_store.h"
+#include "store/model_inner.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/model_file.h"
-#include "store/model_s3.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #define LOCAL_FOLDER "artifacts/models" /* where there is a bucket */
 #define DEFAULT_PREFIX "models/"
 #define FORMAT "tgm"
-#define KNOWN_MAX 256
 #define AWAY_MS 15000
+#define SILENT_MS 2000 /* a bucket that took so long, and gave nothing, */
+#define QUIET_MS 5000  /* is not asked again so long */
 #define MODEL_BYTES_MAX (1ull << 40)
 
-struct known {
-	dev_t dev;
-	ino_t ino;
-	struct timespec mtime, ctime;
-	off_t size;
-	char sha256[65];
-};
-struct tg_model_store {
-	struct tg_model_folder folder;
-	struct tg_s3 *s3;       /* NULL: the folder is all */
-	char bucket[64], prefix[TG_S3_KEY_MAX];
-	pthread_mutex_t lock;   /* of known; and of one upload at a time */
-	pthread_mutex_t upload;
-	_Atomic uint64_t away_ms; /* when the bucket last did not answer; 0: it did since */
-	struct known known[KNOWN_MAX];
-	unsigned next;
-};
 /* What the metadata says of the model's file. */
 struct facts {
 	char sha256[65];
@@ -94,6 +74,7 @@ struct tg_model_store *tg_model_store_open(const char *url, struct tg_err *err)
 		tg_err_set(err, "[artifacts] url: must be \"file:FOLDER\" or \"s3://BUCKET/PREFIX\"");
 	if ((s3 || file) && (!s3 || take_bucket(ms, url + 5, err)) && tg_model_folder_open(&ms->folder, s3 ? LOCAL_FOLDER : url + 5, err)) {
 		tg_model_folder_sweep(&ms->folder);
+		atomic_store(&ms->marked, true);
 		return ms;
 	}
 	tg_model_store_close(ms);
@@ -131,7 +112,7 @@ bool tg_model_store_uri(struct tg_model_store *ms, const char *id, char uri[PATH
 
 /* ---- metadata ---- */
 
-static bool bad_id(const char *id, struct tg_err *err)
+bool tg_model_bad_id(const char *id, struct tg_err *err)
 {
 	if (tg_model_id_ok(tg_slice_cstr(id)))
 		return false;
@@ -213,6 +194,15 @@ static enum tg_model_found file_fault(const char *id, const char *ext, int why, 
 	return TG_MODEL_AWAY;
 }
 
+/* Deleted: what of it is still somewhere is nobody's. */
+static bool is_deleted(struct tg_model_store *ms, const char *id, struct tg_err *err)
+{
+	if (!tg_model_file_there(&ms->folder, id, ".deleted"))
+		return false;
+	tg_err_set(err, "there is no model %s", id);
+	return true;
+}
+
 /* A file of another program's, under our id: it is not opened, and the answer says why. */
 static bool refused_by_name(struct tg_model_store *ms, const char *id, struct tg_err *err)
 {
@@ -228,12 +218,14 @@ static bool refused_by_name(struct tg_model_store *ms, const char *id, struct tg
 static enum tg_model_found local_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	text->len = 0;
+	if (is_deleted(ms, id, err))
+		return TG_MODEL_NONE;
 	if (!tg_model_file_read(&ms->folder, id, ".json", text))
 		return file_fault(id, ".json", errno, err);
 	return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
 }
 
-static bool same(const struct known *k, const struct stat *st, const char *sha256)
+static bool same(const struct tg_model_known *k, const struct stat *st, const char *sha256)
 {
 	return k->ino == st->st_ino && k->dev == st->st_dev && k->size == st->st_size && k->mtime.tv_sec == st->st_mtim.tv_sec && k->mtime.tv_nsec == st->st_mtim.tv_nsec &&
 	       k->ctime.tv_sec == st->st_ctim.tv_sec && k->ctime.tv_nsec == st->st_ctim.tv_nsec && memcmp(k->sha256, sha256, 64) == 0;
@@ -243,7 +235,7 @@ static bool is_known(struct tg_model_store *ms, const struct stat *st, const cha
 {
 	bool found = false;
 	pthread_mutex_lock(&ms->lock);
-	for (unsigned i = 0; !found && i < KNOWN_MAX; i++)
+	for (unsigned i = 0; !found && i < TG_MODEL_KNOWN_MAX; i++)
 		found = same(&ms->known[i], st, sha256);
 	pthread_mutex_unlock(&ms->lock);
 	return found;
@@ -252,8 +244,8 @@ static bool is_known(struct tg_model_store *ms, const struct stat *st, const cha
 static void learn(struct tg_model_store *ms, const struct stat *st, const char *sha256)
 {
 	pthread_mutex_lock(&ms->lock);
-	struct known *k = &ms->known[ms->next++ % KNOWN_MAX];
-	*k = (struct known){ .dev = st->st_dev, .ino = st->st_ino, .mtime = st->st_mtim, .ctime = st->st_ctim, .size = st->st_size };
+	struct tg_model_known *k = &ms->known[ms->next++ % TG_MODEL_KNOWN_MAX];
+	*k = (struct tg_model_known){ .dev = st->st_dev, .ino = st->st_ino, .mtime = st->st_mtim, .ctime = st->st_ctim, .size = st->st_size };
 	memcpy(k->sha256, sha256, sizeof k->sha256);
 	pthread_mutex_unlock(&ms->lock);
 }
@@ -294,7 +286,7 @@ static enum tg_model_found verify(struct tg_model_store *ms, const char *id, con
 
 /* ---- the bucket ---- */
 
-static bool key_of(const struct tg_model_store *ms, const char *id, const char *ext, char key[TG_S3_KEY_MAX + 1])
+bool tg_model_key(const struct tg_model_store *ms, const char *id, const char *ext, char key[TG_S3_KEY_MAX + 1])
 {
 	int n = snprintf(key, TG_S3_KEY_MAX + 1, "%s%s%s", ms->prefix, id, ext);
 	return n > 0 && n <= TG_S3_KEY_MAX;
@@ -305,14 +297,44 @@ static enum tg_model_found found_of(enum tg_s3_result r)
 	return r == TG_S3_OK ? TG_MODEL_FOUND : r == TG_S3_NONE ? TG_MODEL_NONE : TG_MODEL_AWAY;
 }
 
+static bool is_silent(struct tg_model_store *ms, struct tg_err *err)
+{
+	uint64_t then = atomic_load(&ms->silent_ms);
+	if (!then || tg_mono_us() / 1000 - then >= QUIET_MS)
+		return false;
+	tg_err_set(err, "the bucket %s did not answer a moment ago", ms->bucket);
+	return true;
+}
+
+static void note_silence(struct tg_model_store *ms, enum tg_s3_result got, uint64_t begun_ms)
+{
+	uint64_t now = tg_mono_us() / 1000;
+	if (got != TG_S3_AWAY)
+		atomic_store(&ms->silent_ms, 0);
+	else if (now - begun_ms >= SILENT_MS)
+		atomic_store(&ms->silent_ms, now);
+}
+
+/* For reads that somebody waits for. */
+static enum tg_s3_result ask(struct tg_model_store *ms, struct tg_s3_request *r, unsigned most_ms, struct tg_err *err)
+{
+	uint64_t begun_ms = tg_mono_us() / 1000;
+	if (is_silent(ms, err))
+		return TG_S3_AWAY;
+	r->ms = most_ms;
+	enum tg_s3_result got = tg_s3_do(ms->s3, r, err);
+	note_silence(ms, got, begun_ms);
+	return got;
+}
+
 static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct facts *f, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
-	if (!key_of(ms, id, ".json", key))
+	if (is_deleted(ms, id, err) || !tg_model_key(ms, id, ".json", key))
 		return TG_MODEL_NONE;
 	struct tg_s3_request r = tg_s3_request("GET", key);
 	r.into = text;
-	enum tg_s3_result got = tg_s3_do(ms->s3, &r, err);
+	enum tg_s3_result got = ask(ms, &r, TG_MODEL_ASK_MS, err);
 	if (got == TG_S3_OK)
 		return read_facts(tg_buf_view(text), id, f, err) ? TG_MODEL_FOUND : TG_MODEL_REFUSED;
 	if (got == TG_S3_NONE)
@@ -320,13 +342,25 @@ static enum tg_model_found remote_facts(struct tg_model_store *ms, const char *i
 	return text->failed ? TG_MODEL_REFUSED : found_of(got);
 }
 
+/* Some model was deleted while this one was on its way: it may be that one. In doubt it is not. */
+static bool still_there(struct tg_model_store *ms, const char *id)
+{
+	char key[TG_S3_KEY_MAX + 1];
+	struct tg_err err;
+	if (is_deleted(ms, id, &err) || !tg_model_key(ms, id, ".json", key))
+		return false;
+	struct tg_s3_request r = tg_s3_request("HEAD", key);
+	return ask(ms, &r, TG_MODEL_ASK_MS, &err) != TG_S3_NONE;
+}
+
 /* From the bucket into the folder, whole and verified. text: its metadata. */
 static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, struct tg_buf *text, struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1], model[TG_MODEL_NAME_MAX] = "", json[TG_MODEL_NAME_MAX] = "", sha256[65];
 	struct facts f;
+	uint64_t gone = atomic_load(&ms->gone);
 	enum tg_model_found r = remote_facts(ms, id, text, &f, err);
-	if (r != TG_MODEL_FOUND || !key_of(ms, id, TG_MODEL_EXT, key))
+	if (r != TG_MODEL_FOUND || !tg_model_key(ms, id, TG_MODEL_EXT, key))
 		return r;
 	int fd = tg_model_file_temp(&ms->folder, model), jd = fd >= 0 ? tg_model_file_temp(&ms->folder, json) : -1;
 	if (jd < 0)
@@ -335,7 +369,7 @@ static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, stru
 	q.into_fd = fd;
 	q.most = f.bytes;
 	if (r == TG_MODEL_FOUND)
-		r = found_of(tg_s3_do(ms->s3, &q, err));
+		r = found_of(ask(ms, &q, 0, err));
 	if (r == TG_MODEL_NONE)
 		tg_err_set(err, "the bucket has the metadata of model %s, and not its file", id);
 	if (r == TG_MODEL_FOUND) {
@@ -355,6 +389,12 @@ static enum tg_model_found fetch(struct tg_model_store *ms, const char *id, stru
 		close(jd);
 	tg_model_file_drop(&ms->folder, model);
 	tg_model_file_drop(&ms->folder, json);
+	if (r == TG_MODEL_FOUND && atomic_load(&ms->gone) != gone && !still_there(ms, id)) {
+		bool found;
+		(void)tg_model_pair_remove(&ms->folder, id, &found);
+		tg_err_set(err, "there is no model %s", id);
+		r = TG_MODEL_NONE;
+	}
 	return r;
 }
 
@@ -363,7 +403,7 @@ static enum tg_s3_result put_file(struct tg_model_store *ms, const char *id, con
 	char key[TG_S3_KEY_MAX + 1];
 	struct stat st;
 	int fd = tg_model_file_open(&ms->folder, id, ext, &st);
-	if (fd < 0 || !key_of(ms, id, ext, key)) {
+	if (fd < 0 || !tg_model_key(ms, id, ext, key)) {
 		tg_err_set(err, "%s%s cannot be read: %s", id, ext, strerror(errno));
 		return TG_S3_REFUSED;
 	}
@@ -373,7 +413,7 @@ static enum tg_s3_result put_file(struct tg_model_store *ms, const char *id, con
 }
 
 /* The .json last: whoever sees it finds the model. */
-static enum tg_s3_result upload(struct tg_model_store *ms, const char *id, struct tg_err *err)
+enum tg_s3_result tg_model_upload(struct tg_model_store *ms, const char *id, struct tg_err *err)
 {
 	char name[TG_MODEL_NAME_MAX];
 	pthread_mutex_lock(&ms->upload);
@@ -418,26 +458,27 @@ static bool save_pair(struct tg_model_store *ms, const char *id, int from, struc
 	char model[TG_MODEL_NAME_MAX] = "", json[TG_MODEL_NAME_MAX] = "", *text = NULL;
 	struct facts f;
 	int fd = tg_model_file_temp(&ms->folder, model), jd = fd >= 0 ? tg_model_file_temp(&ms->folder, json) : -1;
-	tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
 	bool ok = jd >= 0;
+	int why = ok ? 0 : errno;
 	if (ok && !tg_model_file_copy(from, fd, MODEL_BYTES_MAX, &f.bytes, f.sha256)) {
-		tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
+		why = errno;
 		ok = false;
 	}
 	ok = ok && (text = write_facts(metadata, id, &f, err));
 	if (ok && !tg_model_file_write(jd, tg_slice_cstr(text))) {
-		tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
+		why = errno;
 		ok = false;
 	}
 	if (ok) {
 		enum tg_pair_made made = tg_model_pair_make(&ms->folder, id, model, json, ms->s3 != NULL);
 		ok = made == TG_PAIR_MADE || (made == TG_PAIR_THERE && is_same(ms, id, &f));
+		why = made == TG_PAIR_FAILED ? errno : 0;
 		if (!ok && made == TG_PAIR_THERE)
 			tg_err_set(err, "there is a model %s already", id);
-		else if (!ok)
-			tg_err_set(err, "model %s cannot be written: %s", id, strerror(errno));
 		model[0] = json[0] = 0;
 	}
+	if (why)
+		tg_err_set(err, "model %s cannot be written: %s", id, strerror(why));
 	free(text);
 	if (fd >= 0)
 		close(fd);
@@ -445,6 +486,7 @@ static bool save_pair(struct tg_model_store *ms, const char *id, int from, struc
 		close(jd);
 	tg_model_file_drop(&ms->folder, model);
 	tg_model_file_drop(&ms->folder, json);
+	errno = why;
 	return ok;
 }
 
@@ -452,22 +494,26 @@ bool tg_model_store_save(struct tg_model_store *ms, const char *id, const char *
 {
 	struct tg_err why;
 	struct stat st;
-	if (bad_id(id, err))
+	errno = 0;
+	if (tg_model_bad_id(id, err))
 		return false;
 	int fd = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		tg_err_set(err, "the file of model %s cannot be read: %s", id, fd < 0 ? strerror(errno) : "it is no plain file");
 		if (fd >= 0)
 			close(fd);
+		errno = 0;
 		return false;
 	}
 	bool ok = save_pair(ms, id, fd, metadata, err);
+	int disk = errno;
 	close(fd);
+	errno = disk;
 	if (!ok)
 		return false;
 	unlink(from);
 	if (ms->s3 && !was_away(ms))
-		upload(ms, id, &why); /* it was logged, and is tried again */
+		tg_model_upload(ms, id, &why); /* it was logged, and is tried again */
 	if (!tg_model_store_uri(ms, id, uri))
 		uri[0] = 0;
 	return true;
@@ -477,7 +523,7 @@ enum tg_model_found tg_model_store_load(struct tg_model_store *ms, const char *i
 {
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -511,7 +557,7 @@ enum tg_model_found tg_model_store_metadata(struct tg_model_store *ms, const cha
 {
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -533,6 +579,7 @@ enum tg_model_found tg_model_store_metadata(struct tg_model_store *ms, const cha
 }
 
 struct merge {
+	const struct tg_model_folder *folder;
 	const struct tg_buf *here;
 	size_t at; /* of the next local one */
 	bool (*row)(void *ctx, const char *id);
@@ -557,7 +604,7 @@ static bool remote_row(void *ctx, const char *id)
 {
 	struct merge *m = ctx;
 	local_up_to(m, id);
-	if (!m->enough)
+	if (!m->enough && !tg_model_file_there(m->folder, id, ".deleted"))
 		m->enough = !m->row(m->ctx, id);
 	return !m->enough;
 }
@@ -573,16 +620,21 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	}
 	size_t whole = 0;
 	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		if (!tg_model_file_there(&ms->folder, ids.p + i, TG_MODEL_EXT))
+		if (!tg_model_file_there(&ms->folder, ids.p + i, TG_MODEL_EXT) || tg_model_file_there(&ms->folder, ids.p + i, ".deleted"))
 			continue;
 		memmove(ids.p + whole, ids.p + i, TG_MODEL_ID_MAX + 1);
 		whole += TG_MODEL_ID_MAX + 1;
 	}
 	ids.len = whole;
-	struct merge m = { .here = &ids, .row = row, .ctx = ctx };
+	struct merge m = { .folder = &ms->folder, .here = &ids, .row = row, .ctx = ctx };
 	enum tg_model_found r = TG_MODEL_FOUND;
 	if (ms->s3) {
-		enum tg_s3_result got = tg_model_s3_list(ms->s3, ms->prefix, remote_row, &m, err);
+		uint64_t begun_ms = tg_mono_us() / 1000;
+		enum tg_s3_result got = TG_S3_AWAY;
+		if (!is_silent(ms, err)) {
+			got = tg_model_s3_list(ms->s3, ms->prefix, TG_MODEL_ASK_MS, remote_row, &m, err);
+			note_silence(ms, got, begun_ms);
+		}
 		r = got == TG_S3_OK ? TG_MODEL_FOUND : TG_MODEL_AWAY;
 	}
 	if (r == TG_MODEL_FOUND)
@@ -591,43 +643,12 @@ enum tg_model_found tg_model_store_list(struct tg_model_store *ms, bool (*row)(v
 	return r;
 }
 
-enum tg_model_found tg_model_store_delete(struct tg_model_store *ms, const char *id, struct tg_err *err)
-{
-	static const char *const exts[] = { ".json", TG_MODEL_EXT };
-	char key[TG_S3_KEY_MAX + 1];
-	bool found, remote = false;
-	if (bad_id(id, err))
-		return TG_MODEL_NONE;
-	pthread_mutex_lock(&ms->upload); /* not in the middle of one */
-	enum tg_s3_result got = TG_S3_OK;
-	if (ms->s3 && key_of(ms, id, ".json", key)) {
-		struct tg_s3_request r = tg_s3_request("HEAD", key);
-		got = tg_s3_do(ms->s3, &r, err);
-		remote = got == TG_S3_OK;
-		got = got == TG_S3_NONE ? TG_S3_OK : got;
-	}
-	for (unsigned i = 0; ms->s3 && got == TG_S3_OK && i < 2 && key_of(ms, id, exts[i], key); i++) {
-		struct tg_s3_request r = tg_s3_request("DELETE", key);
-		got = tg_s3_do(ms->s3, &r, err);
-		got = got == TG_S3_NONE ? TG_S3_OK : got;
-	}
-	bool ok = got == TG_S3_OK && tg_model_pair_remove(&ms->folder, id, &found);
-	if (got == TG_S3_OK && !ok)
-		tg_err_set(err, "model %s cannot be removed: %s", id, strerror(errno));
-	pthread_mutex_unlock(&ms->upload);
-	if (!ok)
-		return TG_MODEL_AWAY;
-	if (!found && !remote)
-		tg_err_set(err, "there is no model %s", id);
-	return found || remote ? TG_MODEL_FOUND : TG_MODEL_NONE;
-}
-
 enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char *id, char uri[PATH_MAX], struct tg_err *err)
 {
 	char key[TG_S3_KEY_MAX + 1];
 	struct tg_buf text;
 	struct facts f;
-	if (bad_id(id, err))
+	if (tg_model_bad_id(id, err))
 		return TG_MODEL_NONE;
 	tg_buf_init(&text, TG_MODEL_METADATA_MAX + 1);
 	enum tg_model_found r = local_facts(ms, id, &text, &f, err);
@@ -641,12 +662,12 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 	tg_buf_free(&text);
 	if (ms->s3 && here) {
 		enum tg_s3_result got = TG_S3_NONE;
-		if (!tg_model_file_there(&ms->folder, id, ".upload") && key_of(ms, id, ".json", key)) {
+		if (!tg_model_file_there(&ms->folder, id, ".upload") && tg_model_key(ms, id, ".json", key)) {
 			struct tg_s3_request q = tg_s3_request("HEAD", key);
-			got = tg_s3_do(ms->s3, &q, err);
+			got = ask(ms, &q, TG_MODEL_ASK_MS, err);
 		}
 		if (got == TG_S3_NONE)
-			got = upload(ms, id, err);
+			got = tg_model_upload(ms, id, err);
 		r = got == TG_S3_OK ? TG_MODEL_FOUND : TG_MODEL_AWAY;
 	}
 	if (r == TG_MODEL_FOUND && !tg_model_store_uri(ms, id, uri)) {
@@ -654,31 +675,4 @@ enum tg_model_found tg_model_store_persist(struct tg_model_store *ms, const char
 		r = TG_MODEL_AWAY;
 	}
 	return r;
-}
-
-unsigned tg_model_store_work(struct tg_model_store *ms)
-{
-	struct tg_buf ids;
-	struct tg_err err;
-	unsigned left = 0;
-	if (!ms->s3)
-		return 0;
-	tg_buf_init(&ids, 8u << 20);
-	bool away = !tg_model_folder_ids(&ms->folder, ".upload", &ids);
-	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
-		const char *id = ids.p + i;
-		char name[TG_MODEL_NAME_MAX];
-		if (!tg_model_file_there(&ms->folder, id, ".json") || !tg_model_file_there(&ms->folder, id, TG_MODEL_EXT)) {
-			snprintf(name, sizeof name, "%s.upload", id); /* of a pair that is gone, or not there yet: then it is made again */
-			struct stat st;
-			if (fstatat(ms->folder.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec < (time_t)(tg_wall_us() / 1000000u) - 60)
-				tg_model_file_drop(&ms->folder, name);
-			continue;
-		}
-		enum tg_s3_result r = away ? TG_S3_AWAY : upload(ms, id, &err);
-		left += r != TG_S3_OK;
-		away |= r == TG_S3_AWAY; /* the others would wait as long for the same */
-	}
-	tg_buf_free(&ids);
-	return left;
 }

@@ -185,7 +185,7 @@ struct try {
 	CURL *c;
 	uint64_t sent, received;
 	struct tg_buf error; /* the body of a refusal */
-	long status;
+	long status, ms;
 	bool too_much, disk;
 };
 
@@ -348,7 +348,7 @@ static void set_options(struct try *t, const char *url, struct curl_slist *lines
 	SET(CONNECTTIMEOUT_MS, CONNECT_MS);
 	SET(LOW_SPEED_LIMIT, SLOW_BYTES);
 	SET(LOW_SPEED_TIME, SLOW_S);
-	SET(TIMEOUT_MS, TOTAL_MS);
+	SET(TIMEOUT_MS, t->ms);
 	SET(NOPROGRESS, 0L);
 	SET(XFERINFOFUNCTION, on_progress);
 	SET(XFERINFODATA, t->s);
@@ -409,7 +409,7 @@ static enum tg_s3_result verdict(struct try *t, CURLcode code, bool *again, stru
 	return *again ? TG_S3_AWAY : t->status == 404 ? TG_S3_NONE : TG_S3_REFUSED;
 }
 
-static enum tg_s3_result try_once(struct tg_s3 *s, struct tg_s3_request *r, bool *again, struct tg_err *err)
+static enum tg_s3_result try_once(struct tg_s3 *s, struct tg_s3_request *r, long ms, bool *again, struct tg_err *err)
 {
 	struct tg_buf path, query, url;
 	tg_buf_init(&path, 8192);
@@ -426,7 +426,7 @@ static enum tg_s3_result try_once(struct tg_s3 *s, struct tg_s3_request *r, bool
 		tg_buf_char(&url, '?');
 	tg_buf_slice(&url, tg_buf_view(&query));
 	tg_buf_char(&url, 0);
-	struct try t = { .s = s, .r = r, .c = take_handle(s) };
+	struct try t = { .s = s, .r = r, .c = take_handle(s), .ms = ms };
 	tg_buf_init(&t.error, ERROR_MAX);
 	bool ok = t.c && !path.failed && !query.failed && !url.failed;
 	struct curl_slist *lines = ok ? head_lines(s, r, tg_buf_view(&path), tg_buf_view(&query), &ok) : NULL;
@@ -471,6 +471,8 @@ enum tg_s3_result tg_s3_do(struct tg_s3 *s, struct tg_s3_request *r, struct tg_e
 		return TG_S3_REFUSED;
 	}
 	unsigned pause = BACK_OFF_MS;
+	long left = r->ms ? (long)r->ms : TOTAL_MS;
+	uint64_t end_ms = tg_mono_us() / 1000 + (uint64_t)left;
 	for (unsigned i = 1;; i++, pause *= 4) {
 		bool again;
 		r->etag[0] = 0;
@@ -483,9 +485,11 @@ enum tg_s3_result tg_s3_do(struct tg_s3 *s, struct tg_s3_request *r, struct tg_e
 			tg_err_set(err, "a temporary file cannot be written");
 			return TG_S3_AWAY;
 		}
-		enum tg_s3_result result = try_once(s, r, &again, err);
-		if (!again || i == TG_S3_TRIES || !back_off(s, pause))
+		enum tg_s3_result result = try_once(s, r, r->ms ? left : TOTAL_MS, &again, err);
+		left = (long)end_ms - (long)(tg_mono_us() / 1000);
+		if (!again || i == TG_S3_TRIES || (r->ms && left <= (long)pause) || !back_off(s, pause))
 			return result;
+		left -= (long)pause;
 	}
 }
 

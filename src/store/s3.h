@@ -39,6 +39,7 @@ struct tg_s3_request {
 	struct tg_buf *into;
 	int into_fd;                 /* -1: none */
 	uint64_t most;
+	unsigned ms;                 /* for all tries together; 0: as long as bytes come */
 	/* set by the answer */
 	char etag[80];               /* without quotes; "": none */
 	bool encrypted;              /* by a key of the store's: then the etag is no MD5 */

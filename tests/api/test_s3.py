@@ -13,6 +13,7 @@ import time
 import pytest
 
 from lib.gate import ADMIN, BINARY, READ, ROOT, clean_env, free_port
+from lib.ml import FUTURE, KEYS, TRAIN_KEY, config, ended, ml_gate, predict, trained
 from lib.raw import SLOW, until
 from lib.s3 import SECRET, Store, signature
 
@@ -295,3 +296,78 @@ def test_a_bucket_that_is_away_costs_nobody_else(gate, store):
     begun = time.monotonic()
     g.stop()
     assert time.monotonic() - begun < 10 * SLOW
+
+
+LIST_S = 10  # what a list, or anything small, may take
+
+
+def took(f):
+    begun = time.monotonic()
+    r = f()
+    return r, time.monotonic() - begun
+
+
+@pytest.fixture
+def shown(gate, store):
+    """A gate with one model in its bucket, and none here."""
+    for n, b in pair("there", method="xgboost").items():
+        store.objects["models/" + n] = b
+    g = gate(toml={"artifacts": {"url": "s3://models"}}, env=store.env)
+    yield g
+    store.go.set()
+
+
+def test_what_is_no_list_is_none(shown, store):
+    """200 with a page of something else is no bucket without models."""
+    c = shown.client(READ)
+    store.fail("garbage", 1, lambda r: r[1] == "")
+    r = c.get("/models/")
+    assert r.status_code == 503 and r.headers["retry-after"] == "5", r.text
+    assert any(x["event"] == "models.away" and "is none" in x["why"] for x in shown.log())
+    assert [m["model_id"] for m in c.get("/models/").json()] == ["there"]
+
+
+def test_a_list_without_an_end(shown, store):
+    """One that goes on and on has its time; of one that gives the same again, that is said at once."""
+    c = shown.client(READ)
+    store.fail("same", 2, lambda r: r[1] == "")
+    r, s = took(lambda: c.get("/models/?limit=1000", timeout=60))
+    assert r.status_code == 503 and s < LIST_S / 2 and not any(f[1] for f in store.faults), (r.text, s)
+    store.fail("endless", 10**9, lambda r: r[1] == "")
+    r, s = took(lambda: c.get("/models/", timeout=60))
+    assert r.status_code == 503 and s < LIST_S + 3 * SLOW, (r.text, s)
+    assert c.get("/models/there").status_code == 200, "it answers all the same"
+
+
+def test_a_bucket_that_drips(shown, store):
+    """One waits for it, ten seconds; whoever is behind him, and comes soon after, is told at once; then it is asked again."""
+    c = shown.client(READ)
+    store.fail("drip", 10**6)
+    r, s = took(lambda: c.get("/models/there", timeout=60))
+    assert r.status_code == 503 and s < LIST_S + 3 * SLOW, (r.text, s)
+    for path in ("/models/there", "/models/other", "/models/"):
+        r, s = took(lambda: c.get(path, timeout=60))
+        assert r.status_code == 503 and s < 1 * SLOW, (path, r.text, s)
+    store.faults.clear()
+    until(lambda: c.get("/models/there").status_code == 200, 10 * SLOW, "the bucket being asked again")
+
+
+def test_what_is_said_of_a_model_in_a_bucket(gate, store):
+    """S3-71: $predict with the bucket away speaks of the models' store and not of the database; with metadata that is none it says so, as /models/{id} does."""
+    g = ml_gate(gate, toml={"artifacts": {"url": "s3://models"}}, env={**KEYS, **store.env})
+    c = g.client(TRAIN_KEY)
+    model = trained(c, config(c))
+    until(lambda: f"models/{model}.json" in store.objects, 10 * SLOW, "the upload")
+    for e in (".json", ".tgm"):
+        (g.dir / f"artifacts/models/{model}{e}").unlink()
+    store.fail("500", 3)
+    r = predict(c, model)
+    assert r.status_code == 503 and r.json()["detail"] == "The models' store cannot be reached now; try again." and r.headers["retry-after"] == "5", r.text
+    meta = store.objects[f"models/{model}.json"]
+    for bad in (meta[:-9], b"nothing"):
+        store.objects[f"models/{model}.json"] = bad
+        r = predict(c, model)
+        assert r.status_code == c.get(f"/models/{model}").status_code == 409 and r.json()["detail"] == "The model's files are not what was saved; it is not used.", r.text
+        assert c.post("/predict", json={"model_id": model, "data": FUTURE}).status_code == 500
+    store.objects[f"models/{model}.json"] = meta
+    assert ended(c, predict(c, model).json()["job_id"])["status"] == "completed"

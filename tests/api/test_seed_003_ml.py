@@ -303,6 +303,7 @@ def test_bad_predictions(g, c, cid):
     problem(predict(c, model, {"columns": ["rainfall"], "data": [[1]]}), 400, "future.columns", "mean_temperature")
     problem(predict(c, model, {"columns": ["rainfall", "mean_temperature"], "data": [[1, "warm"]]}), 400, "future.columns[1]", "text")
     problem(predict(c, model, {"columns": ["rainfall", "mean_temperature"], "data": [[1, 2], [1]]}), 400, "future.data[1]")
+    problem(predict(c, model, {"columns": ["rainfall", "mean_temperature", "sample_0"], "data": [[1, 2, 3]]}), 400, "future.columns[2]", "is called sample_0")
     problem(predict(c, model, colour="red"), 400, "colour")
     r = predict(c, model)
     assert ended(c, r.json()["job_id"])["status"] == "completed"

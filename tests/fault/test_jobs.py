@@ -5,11 +5,14 @@ S3-65, S3-71; issue "Train and predict behind the same door": SIGKILLs.)
 import os
 import random
 import signal
+import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lib.gate import START_S
-from lib.ml import SLOW_CONFIG, TRAIN_KEY, config, ended, engine_pids, ml_gate, predict, signal_engine, slow_frame, spool, train
+from lib.ml import KEYS, SLOW_CONFIG, TRAIN_KEY, config, ended, engine_pids, ml_gate, predict, signal_engine, slow_frame, spool, train, trained
+from lib.misdeeds import clock_shim
 from lib.raw import SLOW, until
 
 
@@ -140,3 +143,42 @@ def test_a_job_that_waits_is_canceled(gate):
     for j in (second, first):
         assert c.delete(f"/api/v1/jobs/{j['job_id']}").status_code == 204
     until(lambda: not spool(g), 10 * SLOW, "the spool being empty")
+
+
+def test_who_waits_at_the_gate_that_does_not_run_it(gate):
+    """S4-61: two gates have one spool, as in a change of hands: /train at the one is answered when the other has trained; of what failed there, with its error."""
+    g = ml_gate(gate)
+    trained(g.client(TRAIN_KEY), config(g.client(TRAIN_KEY)))
+    other = ml_gate(gate, toml={"store": {"url": f"sqlite:{g.dir / 'data/tollgate.db'}"}, "ml": {"spool": str(g.dir / "data/spool")}, "artifacts": {"url": f"file:{g.dir / 'artifacts/models'}"}})
+
+    def post(rows):
+        return other.client(TRAIN_KEY).post("/train", json={"data": {"columns": ["a", "y"], "data": rows * 20}}, timeout=40 * SLOW)
+    with ThreadPoolExecutor(2) as pool:
+        good, bad = pool.map(post, ([[1, 0], [2, 1]], [[1, 1], [2, 1]]))
+    assert good.status_code == 200 and good.json()["metrics"], good.text
+    assert bad.status_code == 400 and "one value" in bad.text, bad.text
+    assert not any(x["event"] == "job.started" for x in other.log(0.1))
+
+
+@pytest.mark.release_only  # a sanitizer's runtime must come first
+def test_the_time_of_day_jumps_in_a_job(gate, tmp_path):
+    """Three hours back: how long it took is told as it was."""
+    told = tmp_path / "clock"
+    told.write_bytes(struct.pack("q", 0))
+    g = ml_gate(gate, env={**KEYS, "LD_PRELOAD": str(clock_shim(tmp_path)), "CLOCK_FILE": str(told)})
+    c = g.client(TRAIN_KEY)
+    cid = config(c)
+    trained(c, cid)
+    zygote = engine_pids(g)[1]
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        job = train(c, cid).json()["job_id"]
+        until(lambda: c.get(f"/api/v1/jobs/{job}").json()["status"] == "running", 10 * SLOW, "the job running")
+        with open(told, "r+b") as f:
+            f.write(struct.pack("q", -3 * 3600))
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    row = ended(c, job)
+    assert row["status"] == "completed" and row["finished_at"] < row["started_at"], "the clock was set"
+    line = next(x for x in g.log(0.2) if x["event"] == "job.completed" and x["job"] == job)
+    assert line["ms"] < 60_000 * SLOW, line

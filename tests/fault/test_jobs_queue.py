@@ -544,6 +544,8 @@ def test_no_room_for_a_body(small):
     with untouched(v, c, cid, frame), v.full("spool"):
         for r in (train(c, cid, frame), predict(c, model, FUTURE_ROWS)):
             assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1 and r.json()["code"] == "UNAVAILABLE" and "/" not in r.json()["detail"], r.text
+    assert [x["reason"] for x in v.g.log(0.2) if x.get("status") == 503][-2:] == ["spool_full"] * 2
+    assert 'tollgate_refusals_total{reason="spool_full"} 2' in v.g.client(ADMIN).get("/metrics").text
 
 
 def test_no_room_for_what_the_engine_makes(small):
@@ -581,8 +583,37 @@ def test_no_room_for_predictions(small):
             filler.unlink()
 
 
+def held(c, id):
+    until(lambda: "cannot be stored now" in c.get(f"/api/v1/jobs/{id}").json()["message"], 20 * SLOW, "the job waiting for room")
+
+
 def test_no_room_in_the_model_store(small):
-    """A training that was good fails all the same: in one sentence, with nothing of the model left."""
+    """A training that was good waits with what it has learned, and is not made again when there is room. One that waits can be canceled."""
     v, c, cid, frame, model = small
-    with untouched(v, c, cid, frame), v.full("models"):
-        assert failed(c, ask(c, cid, frame)["job_id"]) == "The model could not be stored."
+    with untouched(v, c, cid, frame):
+        with v.full("models"):
+            canceled = ask(c, cid, frame)
+            held(c, canceled["job_id"])
+            assert status(c, canceled["job_id"]) == "running" and c.delete(f"/api/v1/jobs/{canceled['job_id']}").status_code == 204
+            j = ask(c, cid, frame)
+            held(c, j["job_id"])
+            assert {f"{j['job_id']}.frame", f"{j['job_id']}.tgm"} <= set(v.names("spool"))
+        assert ended(c, j["job_id"])["status"] == "completed"
+        assert sum(x["event"] == "job.started" and x["job"] == j["job_id"] for x in v.g.log(0.2)) == 1
+        assert c.delete(f"/api/v1/artifacts/{j['model_artifact_id']}").status_code == 204
+
+
+def test_no_room_in_the_model_store_for_good(gate):
+    """S4-61: it waits as long as a job may take. Then it is no fault of the data (400): 503, and the trail says why. Next time there is room and it goes well."""
+    v = Volumes(ml_gate(gate, start=False, toml={"ml": {"threads": 1, "job_seconds": 3}, "limits": {"poll": "off", "train": "off"}}))
+    c = v.g.client(TRAIN_KEY)
+    body = {"data": {"columns": ["a", "y"], "data": [[1, 0], [2, 1]] * 20}}
+    assert c.post("/train", json=body, timeout=60 * SLOW).status_code == 200
+    with v.full("models"):
+        r = c.post("/train", json=body, timeout=60 * SLOW)
+    assert r.status_code == 503 and r.json()["error"] == "UNAVAILABLE" and r.headers["retry-after"], r.text
+    assert one(r.json()["message"]).startswith("The model could not be stored: ") and "No space left" in r.text
+    event = wait_event(v.g, "training_failed")
+    assert "No space left" in event["error"] and "/" not in event["error"]
+    assert not v.names("spool")
+    assert c.post("/train", json=body, timeout=60 * SLOW).status_code == 200

@@ -1,9 +1,10 @@
 """
-What no worker should do, and a resolver that does as it is told: faults that the suites and the table of docs/reliability.md share.
+What no worker should do, and a resolver and a clock that do as they are told: faults that the suites and the table of docs/reliability.md share.
 
     MISDEEDS                  name -> script for lib.raw.RawWorker: answers that no worker should give
     two_answers, endless_event  two more, which clients do not notice
     resolver_shim(folder)     a library for LD_PRELOAD: RESOLVER_FILE says what the name worker.test is: "sleep N", "fail" or an address
+    clock_shim(folder)        another: CLOCK_FILE has by how many seconds (a native int64) the time of day is another one
 """
 import socket
 import struct
@@ -126,3 +127,34 @@ def resolver_shim(folder):
     (folder / "shim.c").write_text(SHIM)
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
     return folder / "shim.so"
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	static int (*real)(clockid_t, struct timespec *);
+	static volatile long *by;
+	if (!real) {
+		int fd = open(getenv("CLOCK_FILE"), O_RDONLY);
+		void *at = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *by, PROT_READ, MAP_SHARED, fd, 0);
+		by = at == MAP_FAILED ? NULL : at;
+		real = dlsym(RTLD_NEXT, "clock_gettime");
+	}
+	int r = real(clock, t);
+	if (r == 0 && by && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		t->tv_sec += *by;
+	return r;
+}
+"""
+
+
+def clock_shim(folder):
+    (folder / "clock.c").write_text(CLOCK)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", folder / "clock.so", folder / "clock.c", "-ldl"], check=True)
+    return folder / "clock.so"

@@ -3,6 +3,7 @@ An object store for the tests, in memory, that checks Signature Version 4 by cod
 
     s = Store("models")                 # a bucket; s.url, s.env (what a client needs), s.objects {key: bytes}
     s.fail("500", 2)                    # the next 2 requests; "503", "cut" (closed within the answer), "drop" (no answer), "spoil" (a GET's body), "etag" (a wrong one), "error200" (CompleteMultipartUpload),
+                                        # "garbage" (200, and no answer of S3), "endless" (a list that goes on and on), "same" (one that never does), "drip" (a byte now and then, for 60 s),
                                         # "hold" (answered when s.go is set, at the latest after 15 s)
     s.fail("500", 1, lambda r: r[0] == "PUT" and r[2].get("partNumber") == "2")
     s.seen                              # [(method, key, query dict)], every request that was signed well
@@ -106,12 +107,30 @@ class Handler(BaseHTTPRequestHandler):
         if self.how == "drop":
             self.close_connection = True
             return self.connection.shutdown(2)
+        if self.how == "garbage":
+            return self.answer(200, "<html>Welcome</html>")
+        if self.how == "drip":
+            return self.drip()
         if bucket != s.bucket:
             return self.error(404, "NoSuchBucket")
         with s.lock:
             return self.list(q) if not key else getattr(self, "do" + self.command.lower())(key, q, body)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = serve
+
+    def drip(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "10000")
+        self.end_headers()
+        self.close_connection = True
+        for _ in range(120):
+            try:
+                self.wfile.write(b" ")
+                self.wfile.flush()
+            except OSError:
+                return
+            if self.store.go.wait(0.5):
+                return
 
     @staticmethod
     def etag(body):
@@ -120,7 +139,11 @@ class Handler(BaseHTTPRequestHandler):
     def list(self, q):
         names = sorted(k for k in self.store.objects if k.startswith(q["prefix"]) and "/" not in k[len(q["prefix"]):] and k > q.get("continuation-token", "").removeprefix("after="))
         page, rest = names[:self.store.page], names[self.store.page:]
-        xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.store.objects[k])}</Size></Contents>" for k in page)
+        if self.how == "endless":
+            rest, page = ["more"], [f"{q['prefix']}{len(self.store.seen):09}.other"]
+        elif self.how == "same":
+            rest, page = ["more"], sorted(self.store.objects)
+        xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.store.objects.get(k, b''))}</Size></Contents>" for k in page)
         more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape('after=' + page[-1])}</NextContinuationToken>" if rest else "<IsTruncated>false</IsTruncated>"
         self.answer(200, f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{self.store.bucket}</Name>{more}{xml}</ListBucketResult>')
 

@@ -92,7 +92,7 @@ static const char *claim(const char *kind, const char *owner, int64_t now)
 {
 	bool found;
 	seen[0] = 0;
-	OK(tg_job_rows_claim(db, kind, owner, now, see_job, NULL, &found, &err));
+	OK(tg_job_rows_claim(db, kind, owner, NULL, now, see_job, NULL, &found, &err));
 	return found ? seen : NULL;
 }
 
@@ -127,7 +127,7 @@ static bool making(const char *artifact)
 static bool any(const char *kind, const char *owner)
 {
 	bool any;
-	OK(tg_job_rows_any(db, kind, owner, &any, &err));
+	OK(tg_job_rows_any(db, kind, owner, NULL, &any, &err));
 	return any;
 }
 
@@ -137,6 +137,32 @@ static uint64_t reap(const char *owned_by, int64_t now)
 	seen[0] = 0;
 	OK(tg_job_rows_reap(db, owned_by, now, see_job, NULL, &n, &err));
 	return n;
+}
+
+static bool is_named(void *ctx, const char *id)
+{
+	return strstr(ctx, id) != NULL;
+}
+
+static void test_who_is_passed_over(void **state)
+{
+	(void)state;
+	char both[] = ID("J1") ID("J2");
+	struct tg_job_skip skip = { is_named, both, 2 };
+	bool found, any;
+	add_job(ID("J1"), "train", 10);
+	add_job(ID("J2"), "train", 20);
+	OK(tg_job_rows_any(db, "train", "a", &skip, &any, &err));
+	assert_false(any);
+	OK(tg_job_rows_claim(db, "train", "a", &skip, 100, see_job, NULL, &found, &err));
+	assert_false(found);
+	add_job(ID("J3"), "train", 30);
+	OK(tg_job_rows_any(db, "train", "a", &skip, &any, &err));
+	assert_true(any);
+	OK(tg_job_rows_claim(db, "train", "a", &skip, 100, see_job, NULL, &found, &err));
+	assert_true(found);
+	assert_string_equal(seen, "J3:running:1:0: ");
+	assert_string_equal(claim("train", "a", 100), "J1:running:1:0: ");
 }
 
 static void test_a_job_from_start_to_end(void **state)
@@ -436,7 +462,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_db, close_db)
 	const struct CMUnitTest tests[] = {
-		T(test_a_job_from_start_to_end), T(test_leases), T(test_two_connections_claim), T(test_the_queue_is_bounded), T(test_a_share_of_the_queue), T(test_ended_rows_go),
+		T(test_who_is_passed_over), T(test_a_job_from_start_to_end), T(test_leases), T(test_two_connections_claim), T(test_the_queue_is_bounded), T(test_a_share_of_the_queue), T(test_ended_rows_go),
 		T(test_a_spool_that_nobody_uses), T(test_leases_are_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

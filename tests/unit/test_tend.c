@@ -186,7 +186,7 @@ static enum tg_db_result end_it(struct tg_db *db, void *finished, struct tg_err 
 {
 	bool ours, found;
 	char text[128];
-	enum tg_db_result r = tg_job_rows_claim(db, "predict", "elsewhere", 1, see, text, &found, e);
+	enum tg_db_result r = tg_job_rows_claim(db, "predict", "elsewhere", NULL, 1, see, text, &found, e);
 	return r == TG_DB_OK ? tg_job_rows_finish(db, "01K7CXYHJ7BR4E87VVTG8FNB01", "elsewhere", TG_JOB_FAILED, "x.", *(int64_t *)finished, &ours, e) : r;
 }
 

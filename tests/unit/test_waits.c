@@ -7,15 +7,16 @@
 static struct tg_loop loop;
 static struct tg_gate_loop gl = { .loop = &loop };
 static struct tg_waits waits;
-static unsigned answered, ended;
+static unsigned answered, ended, left;
 static uv_timer_t limit;
 
-static enum tg_step answer(struct tg_exchange *x, const char *id, bool over)
+static enum tg_step answer(struct tg_exchange *x, const char *id, unsigned left_ms)
 {
 	assert_null(x->parked);
 	assert_int_equal(strlen(id), TG_ULID_LEN);
 	answered++;
-	ended += over;
+	ended += !left_ms;
+	left = left_ms;
 	return TG_WAIT; /* a job of its own would follow: the corridor is not gone through here */
 }
 
@@ -92,7 +93,7 @@ static void out_of_time(void **state)
 	begin(&x, 3, 60);
 	run_ms(400);
 	assert_int_equal(answered, 1);
-	assert_int_equal(ended, 0);
+	assert_int_equal(left, 0);
 	tell(&job); /* finds nobody */
 	run_ms(50);
 	assert_int_equal(answered, 1);
@@ -114,9 +115,34 @@ static void gone(void **state)
 	assert_int_equal(answered, 0);
 }
 
+static bool may_end_there(void *ctx)
+{
+	return *(bool *)ctx;
+}
+
+/* Who may not be told is let look, with the rest of his time; who is told waits on, also where that changes meanwhile. */
+static void elsewhere(void **state)
+{
+	(void)state;
+	struct tg_exchange x;
+	bool there = false;
+	waits.elsewhere = may_end_there;
+	waits.ctx = &there;
+	answered = 0;
+	begin(&x, 5, 60000);
+	run_ms(TG_WAITS_LOOK_MS + 500);
+	assert_int_equal(answered, 0);
+	there = true;
+	run_ms(TG_WAITS_LOOK_MS + 500);
+	assert_int_equal(answered, 1);
+	assert_in_range(left, 60000 - 3 * TG_WAITS_LOOK_MS, 60000 - TG_WAITS_LOOK_MS);
+	leave(&x);
+	waits.elsewhere = NULL;
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(told), cmocka_unit_test(out_of_time), cmocka_unit_test(gone) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(told), cmocka_unit_test(out_of_time), cmocka_unit_test(gone), cmocka_unit_test(elsewhere) };
 	assert_true(tg_loop_init(&loop, 0));
 	uv_timer_init(&loop.uv, &limit);
 	tg_waits_init(&waits);
