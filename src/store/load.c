@@ -5,6 +5,7 @@
  * secret is read, of a secret that is gone its digest is in the list, so that nothing a key ever led to stays behind.
  */
 #include "policy/key_limits.h"
+#include "policy/token.h"
 #include "store/identity.h"
 #include "store/column.h"
 #include <jansson.h>
@@ -80,7 +81,7 @@ static bool load_user(void *ctx, const struct tg_db_value *v, unsigned n)
 static bool load_revoked(void *ctx, const struct tg_db_value *v, unsigned n)
 {
 	struct load *l = ctx;
-	char jti[64];
+	char jti[TG_TOKEN_JTI_MAX + 1];
 	if (n == 2 && !tg_identity_add_revoked(l->d, tg_col_text(&v[0], jti, sizeof jti), tg_col_int(&v[1])))
 		l->failed = true;
 	return !l->failed;
@@ -115,6 +116,7 @@ enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses
 /* ---- what changed ---- */
 
 enum { CHANGES_MAX = 65536, CHANGE_ID = 72 };
+_Static_assert(CHANGE_ID > TG_TOKEN_JTI_MAX, "the list names ended tokens whole");
 
 enum kind { KEY, SECRET, USER, TOKEN, KINDS };
 static const char *const kinds[KINDS] = { "key", "secret", "user", "token" };

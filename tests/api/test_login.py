@@ -254,6 +254,22 @@ def test_tokens_by_a_second_opinion(gate):
     assert any("expired" in r["why"] for r in g.log(wait=0.2) if r["event"] == "auth.token_refused")
 
 
+@pytest.mark.parametrize("length", [1, 40, 41, 64])
+def test_logout_of_whatever_id_a_token_may_have(gate, length):
+    """Another issuer with our secret names its tokens as it likes, up to the 64 characters that a token may have: logging out ends each of them, over a restart too."""
+    secret = "0123456789abcdef0123456789abcdef"
+    g = gate(toml=LIMITS, env={"INFERNO_JWT_SECRET": secret, "INFERNO_ADMIN_PASSWORD": PASSWORD})
+    now = int(time.time())
+    token = jwt.encode({"iss": "tollgate", "sub": claims(login(g))["sub"], "jti": "j" * length, "iat": now, "exp": now + 600}, secret, algorithm="HS256")
+    t = bearer(g, token)
+    assert t.get("/v1/models").status_code == 200
+    assert t.post(LOGOUT).status_code == 204
+    assert t.get("/v1/models").status_code == 401
+    g.stop()
+    g.start()
+    assert bearer(g, token).get("/v1/models").status_code == 401
+
+
 def test_verify(g):
     """S4-11, S4-12, S4-18, C-32: Bearer or raw key or X-API-Key or token; POST and GET; 401 with the document's texts and a string `error`."""
     k = g.client(ADMIN).post(KEYS, json={"name": "k", "permissions": []}).json()["key"]
