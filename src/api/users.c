@@ -3,10 +3,11 @@
  * password, ends the tokens that were issued before.
  */
 #include "api/fields.h"
+#include "api/maker.h"
 #include "api/stored.h"
 #include "gate/handlers.h"
+#include "gate/revoked.h"
 #include "policy/password.h"
-#include "store/identity.h"
 
 #define PATH "/api/v1/users/"
 
@@ -38,7 +39,8 @@ struct user_job {
 	enum tg_db_result r;
 	struct tg_err err;
 	bool found, disabled;
-	uint32_t given, perms, may, missing;
+	uint32_t given, perms;
+	struct tg_maker maker;
 	unsigned most, n;
 	int64_t now;
 	char id[TG_STORED_ID_LEN + 12], after[32], name[TG_USER_NAME_MAX + 1], hash[TG_PASSWORD_HASH];
@@ -85,7 +87,10 @@ static enum tg_db_result create(struct tg_db *db, void *ctx, struct tg_err *err)
 	struct user_job *u = ctx;
 	struct tg_user_row r = { .id = u->id, .name = u->name, .password = u->hash, .perms = u->perms, .limits = u->limits, .disabled = u->disabled, .tokens_from_s = 0, .created_s = u->now,
 				 .updated_s = u->now };
-	enum tg_db_result rc = tg_users_insert(db, &r, err);
+	enum tg_db_result rc;
+	if (!tg_maker_look(&u->maker, db, &rc, err) || !tg_maker_gives(&u->maker, u->perms))
+		return rc;
+	rc = tg_users_insert(db, &r, err);
 	if (rc == TG_DB_OK)
 		put_user(&u->out, &r);
 	return rc;
@@ -122,8 +127,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	struct user_job *u = c->u;
 	struct tg_user_row r = *was;
 	bool found;
-	u->missing = was->perms & ~u->may; /* a new password is all that the user may */
-	if (u->missing)
+	if (!tg_maker_gives(&u->maker, was->perms | (has(u, F_PERMISSIONS) ? u->perms : 0))) /* a new password is all that the user may */
 		return false;
 	if (has(u, F_PASSWORD))
 		r.password = u->hash;
@@ -146,22 +150,27 @@ static enum tg_db_result change(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
 	struct changing c = { u, db, TG_DB_OK, err };
-	enum tg_db_result rc = tg_users_get(db, u->id, NULL, change_row, &c, &u->found, err);
+	enum tg_db_result rc;
+	if (!tg_maker_look(&u->maker, db, &rc, err))
+		return rc;
+	rc = tg_users_get(db, u->id, NULL, change_row, &c, &u->found, err);
 	return rc == TG_DB_OK ? c.r : rc;
 }
 
 static bool may_delete(void *ctx, const struct tg_user_row *r)
 {
 	struct user_job *u = ctx;
-	u->missing = r->perms & ~u->may;
-	return false;
+	return tg_maker_gives(&u->maker, r->perms);
 }
 
 static enum tg_db_result delete(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
-	enum tg_db_result rc = tg_users_get(db, u->id, NULL, may_delete, u, &u->found, err);
-	return rc == TG_DB_OK && u->found && !u->missing ? tg_users_delete(db, u->id, &u->found, err) : rc;
+	enum tg_db_result rc;
+	if (!tg_maker_look(&u->maker, db, &rc, err))
+		return rc;
+	rc = tg_users_get(db, u->id, NULL, may_delete, u, &u->found, err);
+	return rc == TG_DB_OK && u->found && !u->maker.missing ? tg_users_delete(db, u->id, &u->found, err) : rc;
 }
 
 static void run(struct tg_job *j)
@@ -182,12 +191,13 @@ static void run(struct tg_job *j)
 static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 {
 	struct user_job *u = (struct user_job *)j;
+	enum tg_step refused;
 	if (u->r == TG_DB_CONFLICT)
 		return tg_answer_problem(x, TG_E_conflict, "conflict", "There is a user of that name.", "username", NULL);
 	if (u->r != TG_DB_OK)
 		return tg_stored_fault(x, u->r, &u->err);
-	if (u->missing)
-		return tg_may_not_give(x, u->missing);
+	if (tg_maker_refused(&u->maker, x, &refused))
+		return refused;
 	if (!u->found && u->what != CREATE && u->what != LIST)
 		return tg_stored_none(x, "user");
 	if (u->what == DELETE)
@@ -215,7 +225,7 @@ static struct user_job *job_new(struct tg_exchange *x, enum what what, enum tg_s
 	u->job.free = user_free;
 	u->what = what;
 	u->now = tg_exchange_s(x);
-	u->may = x->principal->perms;
+	tg_maker_of(x, &u->maker);
 	tg_buf_init(&u->out, 4u << 20);
 	return u;
 }
@@ -231,15 +241,16 @@ static void hashed(void *ctx, enum tg_password_answer how, const char *hash)
 {
 	struct user_job *u = ctx;
 	struct tg_exchange *x = u->x;
-	enum tg_step r;
+	enum tg_step r = tg_judge_again(x);
 	x->parked = NULL;
 	u->hashing = NULL;
-	if (how == TG_PASSWORD_OK && hash) {
+	if (r == TG_NEXT && how == TG_PASSWORD_OK && hash) {
 		snprintf(u->hash, sizeof u->hash, "%s", hash);
 		r = tg_job_start(x, &u->job);
 	} else {
 		user_free(&u->job);
-		r = tg_answer_problem(x, TG_E_unavailable, "memory", "The password could not be hashed; try again.", NULL, "Retry-After: 1\r\n");
+		if (r == TG_NEXT)
+			r = tg_answer_problem(x, TG_E_unavailable, "memory", "The password could not be hashed; try again.", NULL, "Retry-After: 1\r\n");
 	}
 	if (r == TG_WAIT)
 		return;

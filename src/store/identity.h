@@ -1,6 +1,7 @@
 #pragma once
 /* Users, keys and ended tokens in the database: the statements. All for use inside tg_store_write or tg_store_read. Times: seconds since the epoch; 0: none. */
 #include "policy/identity.h"
+#include "policy/token.h"
 #include "store/db.h"
 #include "store/uses.h"
 
@@ -49,6 +50,16 @@ enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found,
 /* Of a user by id or by name, whichever is not NULL. */
 enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
+
+/* What somebody came with: a key (TG_SRC_STORED_KEY: its digest) or the token of a login (TG_SRC_USER: the rest). */
+struct tg_bearer {
+	enum tg_source source;
+	uint8_t digest[32];
+	char id[24], jti[TG_TOKEN_JTI_MAX + 1];
+	int64_t issued_s;
+};
+/* Who that is inside this transaction, judged as a request would be. *found false: nobody (any more). *who has no place to count in. */
+enum tg_db_result tg_bearer_look(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct tg_principal *who, bool *found, struct tg_err *err);
 
 /* Everybody, sealed. `uses` (may be NULL) gives each key and user its place. */
 enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);

@@ -247,3 +247,36 @@ enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_
 	*seq = first_last[1];
 	return TG_DB_OK;
 }
+
+/* ---- one of them ---- */
+
+static enum tg_db_result load_bearer(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct load *l, struct tg_err *err)
+{
+	char hex[65];
+	sodium_bin2hex(hex, sizeof hex, b->digest, sizeof b->digest);
+	struct tg_db_value key[] = { TG_DB_I(now), TG_DB_T(hex) }, id = TG_DB_T(b->id), jti = TG_DB_T(b->jti);
+	if (b->source == TG_SRC_STORED_KEY)
+		return tg_db_run(db, "SELECT " SECRET_COLUMNS " WHERE s.digest = $2 AND " SECRET_LIVES, key, 2, load_secret, l, NULL, err);
+	enum tg_db_result r = tg_db_run(db, "SELECT " USER_COLUMNS " WHERE id = $1", &id, 1, load_user, l, NULL, err);
+	return r == TG_DB_OK ? tg_db_run(db, "SELECT jti, expires_at FROM revoked_tokens WHERE jti = $1", &jti, 1, load_revoked, l, NULL, err) : r;
+}
+
+enum tg_db_result tg_bearer_look(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct tg_principal *who, bool *found, struct tg_err *err)
+{
+	struct load l = { .d = tg_identity_new() };
+	enum tg_db_result r = l.d ? load_bearer(db, now, b, &l, err) : TG_DB_AWAY;
+	*found = false;
+	if (r == TG_DB_OK && (l.failed || !tg_identity_seal(l.d)))
+		r = TG_DB_AWAY;
+	if (r == TG_DB_OK) {
+		const struct tg_user *u = b->source == TG_SRC_USER ? tg_identity_bearer(l.d, tg_slice_cstr(b->id), tg_slice_cstr(b->jti), b->issued_s) : NULL;
+		const struct tg_principal *p = b->source == TG_SRC_USER ? (u ? &u->who : NULL) : tg_identity_key(l.d, b->digest);
+		*found = p != NULL;
+		if (p)
+			*who = *p;
+	} else if (!l.d || l.failed) {
+		tg_err_set(err, "out of memory");
+	}
+	tg_identity_put(l.d);
+	return r;
+}
