@@ -138,7 +138,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	if (has(u, F_DISABLED))
 		r.disabled = u->disabled;
 	if (has(u, F_PASSWORD) || (r.disabled && !was->disabled))
-		r.tokens_from_s = u->now + 1; /* a second's tokens are not told apart: those of this one end too */
+		r.tokens_from_s = tg_tokens_void(was->tokens_from_s);
 	r.updated_s = u->now;
 	c->r = tg_users_update(c->db, &r, &found, c->err);
 	if (c->r == TG_DB_OK)

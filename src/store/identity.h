@@ -42,6 +42,12 @@ struct tg_user_row {
 	bool disabled;
 	int64_t tokens_from_s, created_s, updated_s;
 };
+/*
+ * tokens_from of a user whose tokens of before are void from now on, who had `was`: for use in the transaction that says so. It lies some seconds ahead, since a login that other threads or programs let in by what
+ * the database said before may still be given a token, until the change is in force there; a login that comes after it gets a token that says it was issued then.
+ */
+#define TG_TOKENS_AHEAD_S 6
+int64_t tg_tokens_void(int64_t was);
 typedef bool (*tg_user_row_fn)(void *ctx, const struct tg_user_row *u);
 enum tg_db_result tg_users_list(struct tg_db *db, const char *after, unsigned most, tg_user_row_fn row, void *ctx, struct tg_err *err);
 enum tg_db_result tg_users_insert(struct tg_db *db, const struct tg_user_row *u, struct tg_err *err); /* CONFLICT: the name is taken */
