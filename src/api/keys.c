@@ -26,7 +26,8 @@ struct key_job {
 	unsigned most, n;
 	char id[TG_STORED_ID_LEN + 12], after[32], key[TG_STORED_KEY_LEN + 1], prefix[TG_KEY_PREFIX_MAX + 1];
 	char name[TG_KEY_NAME_MAX * 4 + 1], made_by[24];
-	char *limits;                      /* owned JSON */
+	struct tg_key_limits asked;
+	char *limits;                      /* owned JSON; of what is given */
 	uint8_t digest[32];
 	struct tg_buf out;
 };
@@ -85,11 +86,15 @@ static bool one_row(void *ctx, const struct tg_key_row *r)
 static enum tg_db_result create(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct key_job *k = ctx;
-	struct tg_key_row r = { .id = k->id, .name = k->name, .made_by = k->made_by, .perms = k->perms, .limits = k->limits, .created_s = k->now, .expires_s = k->expires, .secrets = 1 };
 	enum tg_db_result rc;
-	memcpy(r.prefix, k->prefix, sizeof r.prefix);
-	if (!tg_maker_look(&k->maker, db, &rc, err) || !tg_maker_gives(&k->maker, k->perms))
+	if (!tg_maker_look(&k->maker, db, &rc, err) || !tg_maker_gives(&k->maker, k->perms) || !tg_maker_bounds_key(&k->maker, &k->expires, &k->asked))
 		return rc;
+	if (!(k->limits = tg_limits_dump(&k->asked))) {
+		tg_err_set(err, "out of memory");
+		return TG_DB_AWAY;
+	}
+	struct tg_key_row r = { .id = k->id, .name = k->name, .made_by = k->made_by, .perms = k->perms, .limits = k->limits, .created_s = k->now, .expires_s = k->expires, .secrets = 1 };
+	memcpy(r.prefix, k->prefix, sizeof r.prefix);
 	rc = tg_keys_insert(db, &r, k->digest, err);
 	if (rc == TG_DB_OK)
 		put_key(k, &r, k->key);
@@ -114,7 +119,10 @@ static bool may_change(void *ctx, const struct tg_key_row *r)
 	struct key_job *k = ctx;
 	k->found = !r->revoked_s && (k->what == REVOKE || !(r->expires_s && r->expires_s <= k->now));
 	k->two = r->secrets > 1;
-	return k->found && tg_maker_gives(&k->maker, r->perms);
+	if (!k->found || !tg_maker_gives(&k->maker, r->perms) || k->what == REVOKE)
+		return false;
+	struct tg_key_limits limits = tg_limits_load(tg_slice_cstr(r->limits));
+	return tg_maker_takes(&k->maker, r->id, r->expires_s, &limits);
 }
 
 /* False: nothing is to be done: *rc is not OK, there is no such key, or it is more than the maker's to change. */
@@ -124,7 +132,7 @@ static bool look(struct key_job *k, struct tg_db *db, enum tg_db_result *rc, str
 	if (!tg_maker_look(&k->maker, db, rc, err))
 		return false;
 	*rc = tg_keys_get(db, k->id, k->now, may_change, k, &there, err);
-	return *rc == TG_DB_OK && k->found && !k->maker.missing;
+	return *rc == TG_DB_OK && k->found && !k->maker.missing && !k->maker.field;
 }
 
 static enum tg_db_result end_key(struct tg_db *db, void *ctx, struct tg_err *err)
@@ -248,10 +256,10 @@ enum tg_step tg_api_keys_create(struct tg_exchange *x)
 	}
 	k->perms = in.perms;
 	k->expires = in.days ? k->now + in.days * DAY : 0;
-	k->limits = tg_limits_dump(&in.limits);
+	k->asked = in.limits;
 	memcpy(k->name, in.name.p, in.name.n); /* characters were counted: at most four bytes each */
 	memcpy(k->made_by, x->principal->id, sizeof k->made_by);
-	bool ok = k->limits && make_secret(x, k);
+	bool ok = make_secret(x, k);
 	tg_fields_free(&f);
 	if (ok)
 		return tg_job_start(x, &k->job);

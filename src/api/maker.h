@@ -14,6 +14,11 @@ struct tg_maker {
 	/* why the change is not made; all empty: it may be */
 	bool gone, lacks;
 	uint32_t missing;        /* what he would give without having it */
+	const char *field;       /* what would be more than his own */
+	char why[160];
+	/* of the database's: what he has himself, from tg_maker_look on; of others: no end, no limits, all permissions */
+	int64_t ends;            /* 0: never */
+	struct tg_key_limits limits, defaults; /* defaults: what applies where he has none of his own */
 };
 
 void tg_maker_of(const struct tg_exchange *x, struct tg_maker *m);
@@ -21,5 +26,15 @@ void tg_maker_of(const struct tg_exchange *x, struct tg_maker *m);
 bool tg_maker_look(struct tg_maker *m, struct tg_db *db, enum tg_db_result *r, struct tg_err *err);
 /* Nobody gives what he does not hold, nor changes who holds more. False: refused. */
 bool tg_maker_gives(struct tg_maker *m, uint32_t perms);
+/*
+ * Nobody gives for longer, or more of it, than he has (threats T-PERM). *expires (0: not asked for) and *limits become what is given: what was not asked for is the maker's. False: refused.
+ */
+bool tg_maker_bounds_key(struct tg_maker *m, int64_t *expires, struct tg_key_limits *limits);
+/* Whether a key or user that is there already may come into his hands, by a new secret or password. False: refused. */
+bool tg_maker_takes(struct tg_maker *m, const char *id, int64_t expires, const struct tg_key_limits *limits);
+/* Limits that he sets for the user `id`: his own he does not raise, unless he may do everything. *limits becomes what is set. False: refused. */
+bool tg_maker_bounds_user(struct tg_maker *m, const char *id, struct tg_key_limits *limits);
+/* A user has no end: who has one makes none, and gives none more. False: refused. */
+bool tg_maker_lasts(struct tg_maker *m);
 /* True: he was refused, *answered says why. */
 bool tg_maker_refused(const struct tg_maker *m, struct tg_exchange *x, enum tg_step *answered);

@@ -44,7 +44,8 @@ struct user_job {
 	unsigned most, n;
 	int64_t now;
 	char id[TG_STORED_ID_LEN + 12], after[32], name[TG_USER_NAME_MAX + 1], hash[TG_PASSWORD_HASH];
-	char *limits; /* owned JSON */
+	struct tg_key_limits asked;
+	char *limits; /* owned JSON; of what is given */
 	struct tg_buf out;
 };
 
@@ -82,14 +83,25 @@ static bool one_row(void *ctx, const struct tg_user_row *r)
 	return !u->out.failed;
 }
 
+static bool dump_limits(struct user_job *u, enum tg_db_result *rc, struct tg_err *err)
+{
+	u->limits = tg_limits_dump(&u->asked);
+	if (u->limits)
+		return true;
+	tg_err_set(err, "out of memory");
+	*rc = TG_DB_AWAY;
+	return false;
+}
+
 static enum tg_db_result create(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
+	struct tg_maker *m = &u->maker;
+	enum tg_db_result rc;
+	if (!tg_maker_look(m, db, &rc, err) || !tg_maker_gives(m, u->perms) || !tg_maker_lasts(m) || !tg_maker_bounds_user(m, u->id, &u->asked) || !dump_limits(u, &rc, err))
+		return rc;
 	struct tg_user_row r = { .id = u->id, .name = u->name, .password = u->hash, .perms = u->perms, .limits = u->limits, .disabled = u->disabled, .tokens_from_s = 0, .created_s = u->now,
 				 .updated_s = u->now };
-	enum tg_db_result rc;
-	if (!tg_maker_look(&u->maker, db, &rc, err) || !tg_maker_gives(&u->maker, u->perms))
-		return rc;
 	rc = tg_users_insert(db, &r, err);
 	if (rc == TG_DB_OK)
 		put_user(&u->out, &r);
@@ -120,6 +132,23 @@ struct changing {
 	struct tg_err *err;
 };
 
+/* Whether the maker may do that to whom `was` says. */
+static bool may_change(struct user_job *u, const struct tg_user_row *was)
+{
+	struct tg_maker *m = &u->maker;
+	struct tg_key_limits limits = tg_limits_load(tg_slice_cstr(was->limits));
+	uint32_t perms = has(u, F_PERMISSIONS) ? u->perms : 0;
+	bool more = (perms & ~was->perms) || (was->disabled && has(u, F_DISABLED) && !u->disabled);
+	if (!tg_maker_gives(m, was->perms | perms)) /* a new password is all that the user may */
+		return false;
+	if (has(u, F_PASSWORD) && !tg_maker_takes(m, was->id, 0, &limits))
+		return false;
+	if (has(u, F_LIMITS) && !tg_maker_bounds_user(m, was->id, &u->asked))
+		return false;
+	more |= has(u, F_LIMITS) && tg_key_limits_more(&u->asked, &limits);
+	return !more || tg_maker_lasts(m);
+}
+
 /* The old row with what was given put over it. */
 static bool change_row(void *ctx, const struct tg_user_row *was)
 {
@@ -127,7 +156,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	struct user_job *u = c->u;
 	struct tg_user_row r = *was;
 	bool found;
-	if (!tg_maker_gives(&u->maker, was->perms | (has(u, F_PERMISSIONS) ? u->perms : 0))) /* a new password is all that the user may */
+	if (!may_change(u, was) || !dump_limits(u, &c->r, c->err))
 		return false;
 	if (has(u, F_PASSWORD))
 		r.password = u->hash;
@@ -288,8 +317,8 @@ enum tg_step tg_api_users_create(struct tg_exchange *x)
 		tg_user_name(in.name, u->name);
 		u->perms = in.perms;
 		u->disabled = in.disabled;
-		u->limits = tg_limits_dump(&in.limits);
-		if (u->limits && tg_user_id_make(u->id)) {
+		u->asked = in.limits;
+		if (tg_user_id_make(u->id)) {
 			answered = start(x, u, in.password);
 		} else {
 			user_free(&u->job);
@@ -358,7 +387,7 @@ enum tg_step tg_api_users_change(struct tg_exchange *x)
 		u->given = f.given;
 		u->perms = in.perms;
 		u->disabled = in.disabled;
-		u->limits = tg_limits_dump(&in.limits);
+		u->asked = in.limits;
 		answered = start(x, u, in.password);
 	}
 	tg_fields_free(&f);

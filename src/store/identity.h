@@ -16,6 +16,8 @@ bool tg_user_id_make(char id[TG_STORED_ID_LEN + 1]);
 /* Limits as the columns keep them: JSON. The text is the caller's; NULL: no memory. */
 char *tg_limits_dump(const struct tg_key_limits *l);
 
+struct tg_key_limits tg_limits_load(struct tg_slice text); /* what cannot be read is a limit of nothing rather than none */
+
 struct tg_key_row {
 	const char *id, *name, *made_by;
 	uint32_t perms;

@@ -23,16 +23,22 @@ struct load {
 	bool failed;
 };
 
-/* What we wrote ourselves; what cannot be read is a limit of nothing rather than none. */
-static void limits_into(const struct tg_db_value *v, struct tg_key_limits *out)
+/* What we wrote ourselves. */
+struct tg_key_limits tg_limits_load(struct tg_slice text)
 {
 	static const struct tg_key_limits least = { .requests = { 1, 86400 }, .tokens_per_minute = 1, .in_flight = 1 };
 	struct tg_key_limits_fault ignored;
-	json_t *o = v->kind == TG_DB_TEXT && v->s.n ? json_loadb(v->s.p, v->s.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	*out = (struct tg_key_limits){ 0 };
-	if (!o || !tg_key_limits_parse(o, out, &ignored))
-		*out = least;
+	struct tg_key_limits out = { 0 };
+	json_t *o = text.n ? json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (!o || !tg_key_limits_parse(o, &out, &ignored))
+		out = least;
 	json_decref(o);
+	return out;
+}
+
+static void limits_into(const struct tg_db_value *v, struct tg_key_limits *out)
+{
+	*out = tg_limits_load(v->kind == TG_DB_TEXT ? v->s : (struct tg_slice){ 0 });
 }
 
 static bool load_secret(void *ctx, const struct tg_db_value *v, unsigned n)
