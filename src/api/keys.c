@@ -154,7 +154,7 @@ static enum tg_db_result rotate(struct tg_db *db, void *ctx, struct tg_err *err)
 	struct key_job *k = ctx;
 	bool there;
 	enum tg_db_result rc;
-	if (!look(k, db, &rc, err) || k->two)
+	if (!look(k, db, &rc, err) || (k->two && k->overlap))
 		return rc;
 	rc = tg_keys_add_secret(db, k->id, k->digest, k->prefix, k->now, k->now + k->overlap, err);
 	return rc == TG_DB_OK ? tg_keys_get(db, k->id, k->now, rotated, k, &there, err) : rc;
@@ -186,8 +186,8 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 		return refused;
 	if (!k->found && k->what != CREATE && k->what != LIST)
 		return tg_stored_none(x, "key");
-	if (k->two && k->what == ROTATE)
-		return tg_answer_problem(x, TG_E_conflict, "conflict", "This key has two secrets already: the older one must end first, or be ended with the key.", NULL, NULL);
+	if (k->two && k->what == ROTATE && k->overlap)
+		return tg_answer_problem(x, TG_E_conflict, "conflict", "This key has two secrets already: the older one must end first. overlap_seconds 0 ends both at once.", NULL, NULL);
 	if (k->what == REVOKE)
 		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
 	if (k->what == LIST) {

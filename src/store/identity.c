@@ -145,7 +145,7 @@ enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uin
 	struct tg_db_value old[] = { TG_DB_I(old_expires_s), TG_DB_T(id) }, gone[] = { TG_DB_I(now), TG_DB_T(id) };
 	enum tg_db_result r = tg_db_run(db, "DELETE FROM api_key_secrets WHERE key_id = $2 AND expires_at <= $1", gone, 2, NULL, NULL, NULL, err);
 	if (r == TG_DB_OK)
-		r = tg_db_run(db, "UPDATE api_key_secrets SET expires_at = $1 WHERE key_id = $2 AND expires_at IS NULL", old, 2, NULL, NULL, NULL, err);
+		r = tg_db_run(db, "UPDATE api_key_secrets SET expires_at = $1 WHERE key_id = $2 AND (expires_at IS NULL OR expires_at > $1)", old, 2, NULL, NULL, NULL, err);
 	return r == TG_DB_OK ? insert_secret(db, id, digest, prefix, now, err) : r;
 }
 

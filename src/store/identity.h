@@ -34,7 +34,7 @@ enum tg_db_result tg_keys_insert(struct tg_db *db, const struct tg_key_row *k, c
 /* *found false: no such key, or it was revoked before. */
 enum tg_db_result tg_keys_revoke(struct tg_db *db, const char *id, int64_t now, bool *found, struct tg_err *err);
 enum tg_db_result tg_keys_used(struct tg_db *db, const char *id, int64_t used_s, struct tg_err *err);
-/* A second secret; the first one ends at old_expires_s. The caller has seen that there is one only. */
+/* A new secret; those before end at old_expires_s at the latest. The caller has seen that it makes no third live one: old_expires_s is now, or there is one only. */
 enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uint8_t digest[32], const char *prefix, int64_t now, int64_t old_expires_s, struct tg_err *err);
 
 struct tg_user_row {
