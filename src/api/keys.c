@@ -3,9 +3,9 @@
  * answer comes when the change is in force on every loop (gate/job.h).
  */
 #include "api/fields.h"
+#include "api/maker.h"
 #include "api/stored.h"
 #include "gate/handlers.h"
-#include "store/identity.h"
 
 #define PATH "/api/v1/auth/api-keys/"
 #define DAY 86400
@@ -21,11 +21,13 @@ struct key_job {
 	struct tg_err err;
 	bool found, two;
 	int64_t now, expires, overlap;
-	uint32_t perms, may, missing;      /* may: the caller's; missing: what a rotation would give away */
+	uint32_t perms;
+	struct tg_maker maker;
 	unsigned most, n;
 	char id[TG_STORED_ID_LEN + 12], after[32], key[TG_STORED_KEY_LEN + 1], prefix[TG_KEY_PREFIX_MAX + 1];
 	char name[TG_KEY_NAME_MAX * 4 + 1], made_by[24];
-	char *limits;                      /* owned JSON */
+	struct tg_key_limits asked;
+	char *limits;                      /* owned JSON; of what is given */
 	uint8_t digest[32];
 	struct tg_buf out;
 };
@@ -84,9 +86,16 @@ static bool one_row(void *ctx, const struct tg_key_row *r)
 static enum tg_db_result create(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct key_job *k = ctx;
+	enum tg_db_result rc;
+	if (!tg_maker_look(&k->maker, db, &rc, err) || !tg_maker_gives(&k->maker, k->perms) || !tg_maker_bounds_key(&k->maker, &k->expires, &k->asked))
+		return rc;
+	if (!(k->limits = tg_limits_dump(&k->asked))) {
+		tg_err_set(err, "out of memory");
+		return TG_DB_AWAY;
+	}
 	struct tg_key_row r = { .id = k->id, .name = k->name, .made_by = k->made_by, .perms = k->perms, .limits = k->limits, .created_s = k->now, .expires_s = k->expires, .secrets = 1 };
 	memcpy(r.prefix, k->prefix, sizeof r.prefix);
-	enum tg_db_result rc = tg_keys_insert(db, &r, k->digest, err);
+	rc = tg_keys_insert(db, &r, k->digest, err);
 	if (rc == TG_DB_OK)
 		put_key(k, &r, k->key);
 	return rc;
@@ -104,19 +113,33 @@ static enum tg_db_result get(struct tg_db *db, void *ctx, struct tg_err *err)
 	return tg_keys_get(db, k->id, k->now, one_row, k, &k->found, err);
 }
 
+/* What is known of the key that is to be rotated or revoked. */
+static bool may_change(void *ctx, const struct tg_key_row *r)
+{
+	struct key_job *k = ctx;
+	k->found = !r->revoked_s && (k->what == REVOKE || !(r->expires_s && r->expires_s <= k->now));
+	k->two = r->secrets > 1;
+	if (!k->found || !tg_maker_gives(&k->maker, r->perms) || k->what == REVOKE)
+		return false;
+	struct tg_key_limits limits = tg_limits_load(tg_slice_cstr(r->limits));
+	return tg_maker_takes(&k->maker, r->id, r->expires_s, &limits);
+}
+
+/* False: nothing is to be done: *rc is not OK, there is no such key, or it is more than the maker's to change. */
+static bool look(struct key_job *k, struct tg_db *db, enum tg_db_result *rc, struct tg_err *err)
+{
+	bool there;
+	if (!tg_maker_look(&k->maker, db, rc, err))
+		return false;
+	*rc = tg_keys_get(db, k->id, k->now, may_change, k, &there, err);
+	return *rc == TG_DB_OK && k->found && !k->maker.missing && !k->maker.field;
+}
+
 static enum tg_db_result end_key(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct key_job *k = ctx;
-	return tg_keys_revoke(db, k->id, k->now, &k->found, err);
-}
-
-static bool may_rotate(void *ctx, const struct tg_key_row *r)
-{
-	struct key_job *k = ctx;
-	k->found = !r->revoked_s && !(r->expires_s && r->expires_s <= k->now);
-	k->two = r->secrets > 1;
-	k->missing = r->perms & ~k->may;
-	return true;
+	enum tg_db_result rc;
+	return look(k, db, &rc, err) ? tg_keys_revoke(db, k->id, k->now, &k->found, err) : rc;
 }
 
 static bool rotated(void *ctx, const struct tg_key_row *r)
@@ -130,8 +153,8 @@ static enum tg_db_result rotate(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct key_job *k = ctx;
 	bool there;
-	enum tg_db_result rc = tg_keys_get(db, k->id, k->now, may_rotate, k, &there, err);
-	if (rc != TG_DB_OK || !k->found || k->two || k->missing)
+	enum tg_db_result rc;
+	if (!look(k, db, &rc, err) || (k->two && k->overlap))
 		return rc;
 	rc = tg_keys_add_secret(db, k->id, k->digest, k->prefix, k->now, k->now + k->overlap, err);
 	return rc == TG_DB_OK ? tg_keys_get(db, k->id, k->now, rotated, k, &there, err) : rc;
@@ -156,14 +179,15 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 {
 	struct key_job *k = (struct key_job *)j;
 	static const char fresh[] = "Cache-Control: no-store\r\n";
+	enum tg_step refused;
 	if (k->r != TG_DB_OK)
 		return tg_stored_fault(x, k->r, &k->err);
-	if (k->missing)
-		return tg_may_not_give(x, k->missing);
-	if (k->two)
-		return tg_answer_problem(x, TG_E_conflict, "conflict", "This key has two secrets already: the older one must end first, or be ended with the key.", NULL, NULL);
+	if (tg_maker_refused(&k->maker, x, &refused))
+		return refused;
 	if (!k->found && k->what != CREATE && k->what != LIST)
 		return tg_stored_none(x, "key");
+	if (k->two && k->what == ROTATE && k->overlap)
+		return tg_answer_problem(x, TG_E_conflict, "conflict", "This key has two secrets already: the older one must end first. overlap_seconds 0 ends both at once.", NULL, NULL);
 	if (k->what == REVOKE)
 		return tg_answer(x, 204, NULL, (struct tg_slice){ 0 }, NULL);
 	if (k->what == LIST) {
@@ -189,7 +213,7 @@ static struct key_job *job_new(struct tg_exchange *x, enum what what, enum tg_st
 	k->job.free = key_free;
 	k->what = what;
 	k->now = tg_exchange_s(x);
-	k->may = x->principal->perms;
+	tg_maker_of(x, &k->maker);
 	tg_buf_init(&k->out, 4u << 20);
 	return k;
 }
@@ -232,10 +256,10 @@ enum tg_step tg_api_keys_create(struct tg_exchange *x)
 	}
 	k->perms = in.perms;
 	k->expires = in.days ? k->now + in.days * DAY : 0;
-	k->limits = tg_limits_dump(&in.limits);
+	k->asked = in.limits;
 	memcpy(k->name, in.name.p, in.name.n); /* characters were counted: at most four bytes each */
 	memcpy(k->made_by, x->principal->id, sizeof k->made_by);
-	bool ok = k->limits && make_secret(x, k);
+	bool ok = make_secret(x, k);
 	tg_fields_free(&f);
 	if (ok)
 		return tg_job_start(x, &k->job);

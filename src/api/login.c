@@ -44,16 +44,28 @@ static void refuse(struct tg_exchange *x)
 	tg_answer_problem(x, TG_E_unauthenticated, "bad_login", "Invalid username or password", NULL, NULL);
 }
 
-static enum tg_step let_in(struct tg_exchange *x, const struct tg_user *u)
+/* The hash took its time: who has another password by now, or is gone or disabled, does not come in by the old one. By what the store knows, which no loop is ahead of. *from: tokens before are void. */
+static bool is_still(struct tg_exchange *x, const struct tg_user *was, int64_t *from)
+{
+	uint64_t generation;
+	struct tg_identity *d = tg_store_identity(x->gl->gate->store, &generation);
+	const struct tg_user *u = tg_identity_user(d, tg_slice_cstr(was->who.id));
+	bool same = u && !u->disabled && strcmp(u->password, was->password) == 0;
+	*from = same ? u->tokens_from : 0;
+	tg_identity_put(d);
+	return same;
+}
+
+/* u: of x's snapshot. from: as is_still says. */
+static enum tg_step let_in(struct tg_exchange *x, const struct tg_user *u, int64_t from)
 {
 	struct tg_buf token, out;
 	struct tg_token made;
 	tg_buf_init(&token, TG_TOKEN_MAX);
 	tg_buf_init(&out, TG_TOKEN_MAX + 256);
-	/* By the clock of now: the hash took its time, and a change of the user's may lie in it. */
 	int64_t now = (int64_t)(tg_wall_us() / 1000000u);
 	enum tg_step r;
-	if (!tg_token_issue(x->gl->gate->token_key, tg_slice_cstr(u->who.id), now < u->tokens_from ? u->tokens_from : now, (int64_t)x->snap->config->token_hours * HOUR, &token, &made)) {
+	if (!tg_token_issue(x->gl->gate->token_key, tg_slice_cstr(u->who.id), now < from ? from : now, (int64_t)x->snap->config->token_hours * HOUR, &token, &made)) {
 		r = tg_answer_problem(x, TG_E_internal, "memory", "No token could be made.", NULL, NULL);
 	} else {
 		tg_buf_lit(&out, "{\"token\":");
@@ -78,10 +90,11 @@ static void verified(void *ctx, enum tg_password_answer how, const char *hash)
 	struct login *l = ctx;
 	struct tg_exchange *x = l->x;
 	enum tg_step r;
+	int64_t from;
 	(void)hash;
 	x->parked = NULL;
-	if (how == TG_PASSWORD_OK && l->user)
-		r = let_in(x, l->user);
+	if (how == TG_PASSWORD_OK && l->user && is_still(x, l->user, &from))
+		r = let_in(x, l->user, from);
 	else if (how == TG_PASSWORD_FAILED)
 		r = tg_answer_problem(x, TG_E_unavailable, "memory", "The password could not be checked; try again.", NULL, "Retry-After: 1\r\n");
 	else

@@ -34,7 +34,7 @@ enum tg_step tg_may_not_give(struct tg_exchange *x, uint32_t missing)
 
 bool tg_may_give(struct tg_exchange *x, uint32_t perms, enum tg_step *answered)
 {
-	uint32_t missing = perms & ~x->principal->perms;
+	uint32_t missing = perms & ~x->perms;
 	if (missing)
 		*answered = tg_may_not_give(x, missing);
 	return !missing;

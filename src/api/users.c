@@ -3,10 +3,11 @@
  * password, ends the tokens that were issued before.
  */
 #include "api/fields.h"
+#include "api/maker.h"
 #include "api/stored.h"
 #include "gate/handlers.h"
+#include "gate/revoked.h"
 #include "policy/password.h"
-#include "store/identity.h"
 
 #define PATH "/api/v1/users/"
 
@@ -38,11 +39,13 @@ struct user_job {
 	enum tg_db_result r;
 	struct tg_err err;
 	bool found, disabled;
-	uint32_t given, perms, may, missing;
+	uint32_t given, perms;
+	struct tg_maker maker;
 	unsigned most, n;
 	int64_t now;
 	char id[TG_STORED_ID_LEN + 12], after[32], name[TG_USER_NAME_MAX + 1], hash[TG_PASSWORD_HASH];
-	char *limits; /* owned JSON */
+	struct tg_key_limits asked;
+	char *limits; /* owned JSON; of what is given */
 	struct tg_buf out;
 };
 
@@ -80,12 +83,26 @@ static bool one_row(void *ctx, const struct tg_user_row *r)
 	return !u->out.failed;
 }
 
+static bool dump_limits(struct user_job *u, enum tg_db_result *rc, struct tg_err *err)
+{
+	u->limits = tg_limits_dump(&u->asked);
+	if (u->limits)
+		return true;
+	tg_err_set(err, "out of memory");
+	*rc = TG_DB_AWAY;
+	return false;
+}
+
 static enum tg_db_result create(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
+	struct tg_maker *m = &u->maker;
+	enum tg_db_result rc;
+	if (!tg_maker_look(m, db, &rc, err) || !tg_maker_gives(m, u->perms) || !tg_maker_lasts(m) || !tg_maker_bounds_user(m, u->id, &u->asked) || !dump_limits(u, &rc, err))
+		return rc;
 	struct tg_user_row r = { .id = u->id, .name = u->name, .password = u->hash, .perms = u->perms, .limits = u->limits, .disabled = u->disabled, .tokens_from_s = 0, .created_s = u->now,
 				 .updated_s = u->now };
-	enum tg_db_result rc = tg_users_insert(db, &r, err);
+	rc = tg_users_insert(db, &r, err);
 	if (rc == TG_DB_OK)
 		put_user(&u->out, &r);
 	return rc;
@@ -115,6 +132,23 @@ struct changing {
 	struct tg_err *err;
 };
 
+/* Whether the maker may do that to whom `was` says. */
+static bool may_change(struct user_job *u, const struct tg_user_row *was)
+{
+	struct tg_maker *m = &u->maker;
+	struct tg_key_limits limits = tg_limits_load(tg_slice_cstr(was->limits));
+	uint32_t perms = has(u, F_PERMISSIONS) ? u->perms : 0;
+	bool more = (perms & ~was->perms) || (was->disabled && has(u, F_DISABLED) && !u->disabled);
+	if (!tg_maker_gives(m, was->perms | perms)) /* a new password is all that the user may */
+		return false;
+	if (has(u, F_PASSWORD) && !tg_maker_takes(m, was->id, 0, &limits))
+		return false;
+	if (has(u, F_LIMITS) && !tg_maker_bounds_user(m, was->id, &u->asked))
+		return false;
+	more |= has(u, F_LIMITS) && tg_key_limits_more(&u->asked, &limits);
+	return !more || tg_maker_lasts(m);
+}
+
 /* The old row with what was given put over it. */
 static bool change_row(void *ctx, const struct tg_user_row *was)
 {
@@ -122,8 +156,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	struct user_job *u = c->u;
 	struct tg_user_row r = *was;
 	bool found;
-	u->missing = was->perms & ~u->may; /* a new password is all that the user may */
-	if (u->missing)
+	if (!may_change(u, was) || !dump_limits(u, &c->r, c->err))
 		return false;
 	if (has(u, F_PASSWORD))
 		r.password = u->hash;
@@ -134,7 +167,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	if (has(u, F_DISABLED))
 		r.disabled = u->disabled;
 	if (has(u, F_PASSWORD) || (r.disabled && !was->disabled))
-		r.tokens_from_s = u->now + 1; /* a second's tokens are not told apart: those of this one end too */
+		r.tokens_from_s = tg_tokens_void(was->tokens_from_s);
 	r.updated_s = u->now;
 	c->r = tg_users_update(c->db, &r, &found, c->err);
 	if (c->r == TG_DB_OK)
@@ -146,22 +179,27 @@ static enum tg_db_result change(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
 	struct changing c = { u, db, TG_DB_OK, err };
-	enum tg_db_result rc = tg_users_get(db, u->id, NULL, change_row, &c, &u->found, err);
+	enum tg_db_result rc;
+	if (!tg_maker_look(&u->maker, db, &rc, err))
+		return rc;
+	rc = tg_users_get(db, u->id, NULL, change_row, &c, &u->found, err);
 	return rc == TG_DB_OK ? c.r : rc;
 }
 
 static bool may_delete(void *ctx, const struct tg_user_row *r)
 {
 	struct user_job *u = ctx;
-	u->missing = r->perms & ~u->may;
-	return false;
+	return tg_maker_gives(&u->maker, r->perms);
 }
 
 static enum tg_db_result delete(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct user_job *u = ctx;
-	enum tg_db_result rc = tg_users_get(db, u->id, NULL, may_delete, u, &u->found, err);
-	return rc == TG_DB_OK && u->found && !u->missing ? tg_users_delete(db, u->id, &u->found, err) : rc;
+	enum tg_db_result rc;
+	if (!tg_maker_look(&u->maker, db, &rc, err))
+		return rc;
+	rc = tg_users_get(db, u->id, NULL, may_delete, u, &u->found, err);
+	return rc == TG_DB_OK && u->found && !u->maker.missing ? tg_users_delete(db, u->id, &u->found, err) : rc;
 }
 
 static void run(struct tg_job *j)
@@ -182,12 +220,13 @@ static void run(struct tg_job *j)
 static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 {
 	struct user_job *u = (struct user_job *)j;
+	enum tg_step refused;
 	if (u->r == TG_DB_CONFLICT)
 		return tg_answer_problem(x, TG_E_conflict, "conflict", "There is a user of that name.", "username", NULL);
 	if (u->r != TG_DB_OK)
 		return tg_stored_fault(x, u->r, &u->err);
-	if (u->missing)
-		return tg_may_not_give(x, u->missing);
+	if (tg_maker_refused(&u->maker, x, &refused))
+		return refused;
 	if (!u->found && u->what != CREATE && u->what != LIST)
 		return tg_stored_none(x, "user");
 	if (u->what == DELETE)
@@ -215,7 +254,7 @@ static struct user_job *job_new(struct tg_exchange *x, enum what what, enum tg_s
 	u->job.free = user_free;
 	u->what = what;
 	u->now = tg_exchange_s(x);
-	u->may = x->principal->perms;
+	tg_maker_of(x, &u->maker);
 	tg_buf_init(&u->out, 4u << 20);
 	return u;
 }
@@ -231,15 +270,16 @@ static void hashed(void *ctx, enum tg_password_answer how, const char *hash)
 {
 	struct user_job *u = ctx;
 	struct tg_exchange *x = u->x;
-	enum tg_step r;
+	enum tg_step r = tg_judge_again(x);
 	x->parked = NULL;
 	u->hashing = NULL;
-	if (how == TG_PASSWORD_OK && hash) {
+	if (r == TG_NEXT && how == TG_PASSWORD_OK && hash) {
 		snprintf(u->hash, sizeof u->hash, "%s", hash);
 		r = tg_job_start(x, &u->job);
 	} else {
 		user_free(&u->job);
-		r = tg_answer_problem(x, TG_E_unavailable, "memory", "The password could not be hashed; try again.", NULL, "Retry-After: 1\r\n");
+		if (r == TG_NEXT)
+			r = tg_answer_problem(x, TG_E_unavailable, "memory", "The password could not be hashed; try again.", NULL, "Retry-After: 1\r\n");
 	}
 	if (r == TG_WAIT)
 		return;
@@ -277,8 +317,8 @@ enum tg_step tg_api_users_create(struct tg_exchange *x)
 		tg_user_name(in.name, u->name);
 		u->perms = in.perms;
 		u->disabled = in.disabled;
-		u->limits = tg_limits_dump(&in.limits);
-		if (u->limits && tg_user_id_make(u->id)) {
+		u->asked = in.limits;
+		if (tg_user_id_make(u->id)) {
 			answered = start(x, u, in.password);
 		} else {
 			user_free(&u->job);
@@ -347,7 +387,7 @@ enum tg_step tg_api_users_change(struct tg_exchange *x)
 		u->given = f.given;
 		u->perms = in.perms;
 		u->disabled = in.disabled;
-		u->limits = tg_limits_dump(&in.limits);
+		u->asked = in.limits;
 		answered = start(x, u, in.password);
 	}
 	tg_fields_free(&f);

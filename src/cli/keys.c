@@ -144,7 +144,7 @@ static enum tg_db_result add_secret(struct tg_db *db, void *ctx, struct tg_err *
 	struct call *c = ctx;
 	bool there;
 	enum tg_db_result r = tg_keys_get(db, c->subject, c->now, state_of, c, &there, err);
-	if (r != TG_DB_OK || !c->found || c->two)
+	if (r != TG_DB_OK || !c->found || (c->two && c->overlap))
 		return r;
 	return tg_keys_add_secret(db, c->subject, c->digest, c->row.prefix, c->now, c->now + c->overlap, err);
 }
@@ -161,8 +161,8 @@ static int rotate(struct tg_cli_store *s, struct call *c)
 		return tg_cli_failed(&err);
 	if (!c->found)
 		return no_such(c);
-	if (c->two) {
-		fputs("error: this key has two secrets already: the older one must end first\n", stderr);
+	if (c->two && c->overlap) {
+		fputs("error: this key has two secrets already: the older one must end first, or both at once by --overlap 0\n", stderr);
 		return 1;
 	}
 	tg_cli_time(c->now + c->overlap, until);

@@ -167,7 +167,7 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 	if (disable || strcmp(c->command, "enable") == 0)
 		u.disabled = disable;
 	if (c->hash[0] || disable)
-		u.tokens_from_s = c->now + 1;
+		u.tokens_from_s = tg_tokens_void(was->tokens_from_s); /* of now: the password may have been typed slowly */
 	u.updated_s = c->now;
 	g->r = tg_users_update(g->db, &u, &found, g->err);
 	return false;

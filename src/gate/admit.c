@@ -40,8 +40,7 @@ static void granted(struct tg_loop *l, void *arg)
 	x->trial = x->waiter.trial;
 	if (x->aborted) {
 		x->stage = TG_STAGE_SETTLE; /* the client left meanwhile: settle gives the slot back */
-	} else if (!tg_still_allowed(x)) {
-		tg_answer_problem(x, TG_E_unauthenticated, "revoked", "The key or user of this request was taken away.", NULL, NULL);
+	} else if (tg_judge_again(x) == TG_ANSWERED) {
 		x->stage = TG_STAGE_SETTLE;
 	} else if (!x->worker) {
 		no_worker(x);

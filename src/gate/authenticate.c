@@ -162,8 +162,8 @@ static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slic
 			say_why(x, tg_token_reason(r));
 		return NULL;
 	}
-	const struct tg_user *u = tg_identity_user(d, tg_slice_cstr(t.sub));
-	if (!u || u->disabled || t.iat < u->tokens_from || tg_identity_revoked(d, tg_slice_cstr(t.jti))) {
+	const struct tg_user *u = tg_identity_bearer(d, tg_slice_cstr(t.sub), tg_slice_cstr(t.jti), t.iat);
+	if (!u) {
 		say_why(x, "its user is gone or disabled, or it was ended");
 		return NULL;
 	}

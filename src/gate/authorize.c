@@ -26,13 +26,23 @@ static enum tg_step unmatched(struct tg_exchange *x)
 	return tg_answer_problem(x, TG_E_method_not_allowed, "method_not_allowed", "This path does not take that method.", NULL, allow);
 }
 
+enum tg_step tg_answer_lacks(struct tg_exchange *x, uint32_t perms)
+{
+	char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
+	tg_perms_text(perms, " or ", names);
+	snprintf(text, sizeof text, "Insufficient permissions: this needs %s.", names);
+	return tg_answer_problem(x, TG_E_forbidden, "forbidden", text, NULL, NULL);
+}
+
 enum tg_step tg_stage_authorize(struct tg_exchange *x)
 {
 	const struct tg_route *r = x->route;
+	if (x->principal)
+		x->perms = x->principal->perms;
 	if (!r)
 		return unmatched(x);
 	if (r->guard == TG_GUARD_PERMS) {
-		uint32_t perms = x->principal->perms | (x->local ? TG_PERMS_LOCAL | TG_PERM_read_metrics : 0);
+		uint32_t perms = x->perms | (x->local ? TG_PERMS_LOCAL | TG_PERM_read_metrics : 0);
 		if (!(perms & r->perms)) {
 			/* 000's document compares an admin route's key with the admin key only: its read key is as good as none there (C-06). */
 			if (x->principal->source == TG_SRC_READ_KEY && x->family == TG_FAM_ADMIN0) {
@@ -40,12 +50,7 @@ enum tg_step tg_stage_authorize(struct tg_exchange *x)
 				return tg_answer_problem(x, TG_E_unauthenticated, "forbidden", tg_family_text(x->family)->invalid, NULL, NULL);
 			}
 			enum tg_step s = tg_stage_limit(x); /* whatever passed authentication counts */
-			if (s != TG_NEXT)
-				return s;
-			char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
-			tg_perms_text(r->perms, " or ", names);
-			snprintf(text, sizeof text, "Insufficient permissions: this needs %s.", names);
-			return tg_answer_problem(x, TG_E_forbidden, "forbidden", text, NULL, NULL);
+			return s == TG_NEXT ? tg_answer_lacks(x, r->perms) : s;
 		}
 	}
 	if (r->state == TG_ROUTE_NOWHERE)

@@ -72,6 +72,7 @@ struct tg_exchange {
 	uint8_t sends, retries;        /* times it may have reached a worker; times it was tried again */
 	bool refreshed;                /* a kept-alive connection had died: tried on a fresh one */
 	uint32_t allow;                /* methods of a known path */
+	uint32_t perms;                /* of its principal, from authorize on; less where some were taken away while it waited (revoked.h) */
 	char rid[TG_ULID_LEN];         /* request id, when ours */
 	uint8_t rid_len;
 	char *rid_long;                /* owned: the caller's own id */
@@ -144,6 +145,9 @@ enum tg_step tg_stage_dispatch(struct tg_exchange *x);
 enum tg_step tg_stage_relay(struct tg_exchange *x);
 enum tg_step tg_stage_settle(struct tg_exchange *x);
 enum tg_step tg_stage_record(struct tg_exchange *x);
+
+/* ---- authorize.c ---- */
+enum tg_step tg_answer_lacks(struct tg_exchange *x, uint32_t perms); /* 403: it needs one of these */
 
 /* ---- audited.c: what the audit trail has of its credential; neither waits ---- */
 void tg_audited_success(struct tg_exchange *x);       /* x->principal is whose it is */

@@ -4,6 +4,7 @@
  * A change is answered only once every loop judges by it: a client that reads "201" may use its key on another connection, which another loop has, in the same microsecond.
  */
 #include "gate/job.h"
+#include "gate/revoked.h"
 
 #define LOOK_MS 1
 #define ADOPT_MS 5000 /* a loop that stands still that long is no reason to keep a client */
@@ -88,11 +89,7 @@ static void begin(struct tg_job *j)
 	uv_queue_work(&j->loop->uv, &j->work, on_pool, back);
 }
 
-static void my_turn(struct tg_loop *l, void *arg)
-{
-	(void)l;
-	begin(arg);
-}
+static void my_turn(struct tg_loop *l, void *arg);
 
 /* One has ended: the next one in line begins, on its own loop. */
 static void next_one(struct tg_jobs *l)
@@ -107,6 +104,25 @@ static void next_one(struct tg_jobs *l)
 	else
 		l->running--;
 	uv_mutex_unlock(&l->lock);
+}
+
+/* Nobody waits for it any more, or whoever does was taken away while it stood in line: it is not done. */
+static void my_turn(struct tg_loop *l, void *arg)
+{
+	struct tg_job *j = arg;
+	struct tg_exchange *x = j->x;
+	(void)l;
+	if (x && tg_judge_again(x) == TG_NEXT) {
+		begin(j);
+		return;
+	}
+	next_one(line_of(j));
+	uv_close((uv_handle_t *)&j->timer, drop);
+	if (!x)
+		return;
+	x->parked = NULL;
+	x->stage = TG_STAGE_SETTLE;
+	tg_corridor_run(x);
 }
 
 static void on_pool(uv_work_t *w)

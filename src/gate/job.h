@@ -1,7 +1,7 @@
 #pragma once
 /*
  * Work that blocks (SQL, a password's hash), done for one exchange on the job pool while the exchange is parked. Owner: whoever starts it, until tg_job_start has taken it; then it frees itself by `free`.
- * A client that leaves meanwhile is let go; the work ends all the same and its result is dropped.
+ * A client that leaves meanwhile is let go: what is still in line is not done, what has begun ends all the same and its result is dropped. What stood in line is judged again before it begins (gate/revoked.h).
  */
 #include "gate/exchange.h"
 

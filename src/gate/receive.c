@@ -3,6 +3,7 @@
  * arrives: no byte is looked at twice and no tree is built. A body that came with its head is used where it lies; a longer one is received straight
  * into its own buffer. Bodies of UPLOAD routes are not read here but passed on by their handlers (upload.c).
  */
+#include "gate/revoked.h"
 #include "gate/upload.h"
 #include <stdlib.h>
 
@@ -37,7 +38,7 @@ static enum tg_step unknown_model(struct tg_exchange *x, struct tg_slice name)
 	tg_buf_init(&b, 8192);
 	tg_buf_fmt(&b, "The model `%.*s` does not exist or you do not have access to it.", (int)(name.n < 100 ? name.n : 100), name.p);
 	/* 001's callers, who may have no key at all, are told what there is (C-27); elsewhere only those who may list the models. */
-	if (x->family == TG_FAM_INFER || (x->principal->perms & TG_PERM_read_models)) {
+	if (x->family == TG_FAM_INFER || (x->perms & TG_PERM_read_models)) {
 		tg_buf_lit(&b, " Known models: ");
 		tg_models_list(&x->snap->models, &b);
 		tg_buf_char(&b, '.');
@@ -128,7 +129,7 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_json_scan *s, e
 	if (options != TG_JSON_NONE && options != TG_JSON_OBJECT && options != TG_JSON_NULL)
 		return invalid(x, TG_E_bad_field, "stream_options", "must be an object");
 	x->stream = stream == TG_JSON_TRUE && x->family != TG_FAM_INFER;
-	if (x->stream && !(x->principal->perms & TG_PERM_use_streaming))
+	if (x->stream && !(x->perms & TG_PERM_use_streaming))
 		return tg_answer_problem(x, TG_E_forbidden, "forbidden", "This key lacks the permission use_streaming.", "stream", NULL);
 	r = check_prompt(x);
 	x->tokens.prompt = tg_limit_prompt(x);
@@ -181,8 +182,8 @@ static enum tg_step whole(struct tg_exchange *x)
 	x->body_left = false;
 	x->body_owned = in->body;
 	x->body = (struct tg_slice){ in->body, in->len };
-	enum tg_step r = TG_NEXT;
-	if (in->scanning)
+	enum tg_step r = tg_judge_again(x); /* it may have taken minutes; a body that came with its head took none */
+	if (r == TG_NEXT && in->scanning)
 		r = judge(x, &in->scan, tg_json_scan_end(&in->scan));
 	free(in);
 	return r;

@@ -201,8 +201,8 @@ enum tg_step tg_spool_full(struct tg_exchange *x)
 static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done, uint16_t status)
 {
 	struct tg_slice body = tg_buf_view(&x->collected);
-	if (!tg_still_allowed(x)) /* it may have taken minutes */
-		return tg_answer_problem(x, TG_E_unauthenticated, "revoked", "The key or user of this request was taken away.", NULL, NULL);
+	if (tg_judge_again(x) == TG_ANSWERED) /* it may have taken minutes */
+		return TG_ANSWERED;
 	switch (status) {
 	case 200: return x->received ? done(x, conf, body) : rubbish(x); /* it cannot know what it has not read */
 	case 400:

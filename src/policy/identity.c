@@ -298,12 +298,16 @@ const struct tg_principal *tg_identity_key(const struct tg_identity *d, const ui
 	return p;
 }
 
-bool tg_identity_still_has(const struct tg_identity *now, const struct tg_identity *was, const struct tg_principal *who)
+const uint8_t *tg_identity_digest(const struct tg_identity *d, const struct tg_principal *who)
 {
-	const uint8_t *digest = was && was->over ? tg_keyset_digest(was->over, who) : NULL;
-	if (!digest && was)
-		digest = tg_keyset_digest(was->base->keys, who);
-	return digest && tg_identity_key(now, digest);
+	const uint8_t *digest = d && d->over ? tg_keyset_digest(d->over, who) : NULL;
+	return digest || !d ? digest : tg_keyset_digest(d->base->keys, who);
+}
+
+const struct tg_principal *tg_identity_still_has(const struct tg_identity *now, const struct tg_identity *was, const struct tg_principal *who)
+{
+	const uint8_t *digest = tg_identity_digest(was, who);
+	return digest ? tg_identity_key(now, digest) : NULL;
 }
 
 const struct tg_user *tg_identity_user(const struct tg_identity *d, struct tg_slice id)
@@ -319,6 +323,12 @@ const struct tg_user *tg_identity_user_named(const struct tg_identity *d, struct
 bool tg_identity_revoked(const struct tg_identity *d, struct tg_slice jti)
 {
 	return d && tg_ended_has(d->ended, jti);
+}
+
+const struct tg_user *tg_identity_bearer(const struct tg_identity *d, struct tg_slice id, struct tg_slice jti, int64_t issued_s)
+{
+	const struct tg_user *u = tg_identity_user(d, id);
+	return u && !u->disabled && issued_s >= u->tokens_from && !tg_identity_revoked(d, jti) ? u : NULL;
 }
 
 uint32_t tg_identity_union(const struct tg_identity *d)

@@ -45,10 +45,13 @@ void tg_identity_put(struct tg_identity *d);
 
 /* NULL d: an identity without anybody. */
 const struct tg_principal *tg_identity_key(const struct tg_identity *d, const uint8_t digest[32]);
-/* Whether the secret with which `who` (of `was`) came is still somebody's. */
-bool tg_identity_still_has(const struct tg_identity *now, const struct tg_identity *was, const struct tg_principal *who);
+const uint8_t *tg_identity_digest(const struct tg_identity *d, const struct tg_principal *who); /* of the secret with which `who` (of d) came; NULL: he is none of its keys */
+/* Whose the secret with which `who` (of `was`) came is now; NULL: nobody's. */
+const struct tg_principal *tg_identity_still_has(const struct tg_identity *now, const struct tg_identity *was, const struct tg_principal *who);
 const struct tg_user *tg_identity_user(const struct tg_identity *d, struct tg_slice id);
 const struct tg_user *tg_identity_user_named(const struct tg_identity *d, struct tg_slice name); /* names are compared as they are: lower case */
+/* Whose a token is that was issued at `issued_s` for that id; NULL: its user is gone or disabled, or it was ended before its time. */
+const struct tg_user *tg_identity_bearer(const struct tg_identity *d, struct tg_slice id, struct tg_slice jti, int64_t issued_s);
 bool tg_identity_revoked(const struct tg_identity *d, struct tg_slice jti);
 uint32_t tg_identity_union(const struct tg_identity *d); /* permissions that somebody holds who may come in */
 /* Everybody, for the file of what is known (store/known.c). */

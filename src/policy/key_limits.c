@@ -99,6 +99,28 @@ json_t *tg_key_limits_json(const struct tg_key_limits *l)
 	return NULL;
 }
 
+static bool more_requests(struct tg_rate asked, struct tg_rate bound)
+{
+	return !asked.n || asked.n > bound.n || (uint64_t)asked.n * bound.period_s > (uint64_t)bound.n * asked.period_s;
+}
+
+const char *tg_key_limits_more(const struct tg_key_limits *asked, const struct tg_key_limits *bound)
+{
+	if (bound->requests.n && more_requests(asked->requests, bound->requests))
+		return "limits.requests";
+	if (bound->tokens_per_minute && (!asked->tokens_per_minute || asked->tokens_per_minute > bound->tokens_per_minute))
+		return "limits.tokens_per_minute";
+	return bound->in_flight && (!asked->in_flight || asked->in_flight > bound->in_flight) ? "limits.in_flight" : NULL;
+}
+
+void tg_key_limits_text(const struct tg_key_limits *l, const char *field, char out[TG_RATE_TEXT])
+{
+	if (strcmp(field, "limits.requests") == 0)
+		tg_rate_text(l->requests, out);
+	else
+		snprintf(out, TG_RATE_TEXT, "%" PRIu32, strcmp(field, "limits.in_flight") == 0 ? l->in_flight : l->tokens_per_minute);
+}
+
 static bool number(const char *text, uint32_t max, uint32_t *out)
 {
 	uint64_t n = 0;

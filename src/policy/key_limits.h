@@ -21,6 +21,10 @@ struct tg_key_limits_fault {
 bool tg_key_limits_parse(const json_t *limits, struct tg_key_limits *out, struct tg_key_limits_fault *fault);
 /* The same object again: parsed, it gives the same limits. Only members that are set. A new reference; NULL: no memory. */
 json_t *tg_key_limits_json(const struct tg_key_limits *l);
+/* What is more in `asked` than in `bound`: "limits.requests" ...; NULL: nothing. Where bound has no value (or "off") anything goes; where asked has none it is more than any. A window is more with more requests, or with more in the long run. */
+const char *tg_key_limits_more(const struct tg_key_limits *asked, const struct tg_key_limits *bound);
+/* One value of them in words, by the name that tg_key_limits_more gives: "60/minute". */
+void tg_key_limits_text(const struct tg_key_limits *l, const char *field, char out[TG_RATE_TEXT]);
 /* One option of a command line ("--requests", its value or NULL). 0: not one of these. 1: taken. -1: err says what is wrong with it. */
 int tg_key_limits_option(struct tg_key_limits *l, const char *option, const char *value, struct tg_err *err);
 #define TG_KEY_LIMITS_USAGE "[--requests N/PERIOD] [--tokens-per-minute N] [--in-flight N]"
@@ -37,4 +41,12 @@ static inline struct tg_key_limits tg_key_limits_over(const struct tg_key_limits
 		.tokens_per_minute = own->tokens_per_minute ? own->tokens_per_minute : defaults->tokens_per_minute,
 		.in_flight = own->in_flight ? own->in_flight : defaults->in_flight,
 	};
+}
+/* What a key gets that asked for `asked` and whose maker has `bound`: what was not asked for is the maker's. "off" is not handed on: then the default applies. */
+static inline struct tg_key_limits tg_key_limits_under(const struct tg_key_limits *asked, const struct tg_key_limits *bound)
+{
+	struct tg_key_limits l = tg_key_limits_over(asked, bound);
+	if (!asked->requests.period_s && !l.requests.n)
+		l.requests.period_s = 0;
+	return l;
 }

@@ -3,11 +3,12 @@
  * Ended tokens are a sorted array of ids with the second from which on nobody needs to remember them.
  */
 #include "policy/people.h"
+#include "policy/token.h"
 #include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { JTI_MAX = 40, REMEMBER_S = 3600 };
+enum { REMEMBER_S = 3600 };
 
 struct person {
 	struct tg_user u; /* first: the arrays hand these out */
@@ -22,7 +23,7 @@ struct tg_people {
 };
 
 struct token {
-	char jti[JTI_MAX + 1]; /* first: compared as a string */
+	char jti[TG_TOKEN_JTI_MAX + 1]; /* first: compared as a string */
 	int64_t expires_s;
 };
 
@@ -229,7 +230,7 @@ void tg_ended_put(struct tg_ended *e)
 bool tg_ended_add(struct tg_ended *e, const char *jti, int64_t expires_s)
 {
 	size_t n = strlen(jti);
-	if (n > JTI_MAX)
+	if (n > TG_TOKEN_JTI_MAX)
 		return true;
 	if (!room((void **)&e->v, &e->cap, e->n, sizeof *e->v))
 		return false;
@@ -251,8 +252,8 @@ void tg_ended_seal(struct tg_ended *e)
 
 bool tg_ended_has(const struct tg_ended *e, struct tg_slice jti)
 {
-	char key[JTI_MAX + 1];
-	if (!e->n || jti.n > JTI_MAX)
+	char key[TG_TOKEN_JTI_MAX + 1];
+	if (!e->n || jti.n > TG_TOKEN_JTI_MAX)
 		return false;
 	memcpy(key, jti.p, jti.n);
 	key[jti.n] = 0;

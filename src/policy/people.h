@@ -35,7 +35,7 @@ struct tg_ended *tg_ended_new(void);
 struct tg_ended *tg_ended_copy(const struct tg_ended *e, int64_t now); /* without those whose tokens have expired an hour ago */
 struct tg_ended *tg_ended_get(struct tg_ended *e);
 void tg_ended_put(struct tg_ended *e);
-bool tg_ended_add(struct tg_ended *e, const char *jti, int64_t expires_s); /* false: no memory. An id that no token of ours has is passed over */
+bool tg_ended_add(struct tg_ended *e, const char *jti, int64_t expires_s); /* false: no memory. An id longer than a token may have (policy/token.h) is passed over */
 void tg_ended_seal(struct tg_ended *e);
 bool tg_ended_has(const struct tg_ended *e, struct tg_slice jti);
 const char *tg_ended_at(const struct tg_ended *e, size_t i, int64_t *expires_s); /* NULL: there are no more */

@@ -1,5 +1,6 @@
 /* The statements for users, keys and ended tokens (migrations/0001_identity.sql). SQL is the common part of SQLite and PostgreSQL. How they become what requests are judged by: load.c. */
 #include "store/identity.h"
+#include "base/clock.h"
 #include "policy/key_limits.h"
 #include "store/column.h"
 #include <stdlib.h>
@@ -144,7 +145,7 @@ enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uin
 	struct tg_db_value old[] = { TG_DB_I(old_expires_s), TG_DB_T(id) }, gone[] = { TG_DB_I(now), TG_DB_T(id) };
 	enum tg_db_result r = tg_db_run(db, "DELETE FROM api_key_secrets WHERE key_id = $2 AND expires_at <= $1", gone, 2, NULL, NULL, NULL, err);
 	if (r == TG_DB_OK)
-		r = tg_db_run(db, "UPDATE api_key_secrets SET expires_at = $1 WHERE key_id = $2 AND expires_at IS NULL", old, 2, NULL, NULL, NULL, err);
+		r = tg_db_run(db, "UPDATE api_key_secrets SET expires_at = $1 WHERE key_id = $2 AND (expires_at IS NULL OR expires_at > $1)", old, 2, NULL, NULL, NULL, err);
 	return r == TG_DB_OK ? insert_secret(db, id, digest, prefix, now, err) : r;
 }
 
@@ -223,6 +224,13 @@ enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found,
 }
 
 /* ---- tokens ---- */
+
+/* One more than before, at least: a token that was issued ahead of the clock, after the last change, is void as well. */
+int64_t tg_tokens_void(int64_t was)
+{
+	int64_t from = (int64_t)(tg_wall_us() / 1000000u) + TG_TOKENS_AHEAD_S;
+	return from > was ? from : was + 1;
+}
 
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err)
 {

@@ -1,6 +1,7 @@
 #pragma once
 /* Users, keys and ended tokens in the database: the statements. All for use inside tg_store_write or tg_store_read. Times: seconds since the epoch; 0: none. */
 #include "policy/identity.h"
+#include "policy/token.h"
 #include "store/db.h"
 #include "store/uses.h"
 
@@ -14,6 +15,8 @@ bool tg_user_id_make(char id[TG_STORED_ID_LEN + 1]);
 
 /* Limits as the columns keep them: JSON. The text is the caller's; NULL: no memory. */
 char *tg_limits_dump(const struct tg_key_limits *l);
+
+struct tg_key_limits tg_limits_load(struct tg_slice text); /* what cannot be read is a limit of nothing rather than none */
 
 struct tg_key_row {
 	const char *id, *name, *made_by;
@@ -31,7 +34,7 @@ enum tg_db_result tg_keys_insert(struct tg_db *db, const struct tg_key_row *k, c
 /* *found false: no such key, or it was revoked before. */
 enum tg_db_result tg_keys_revoke(struct tg_db *db, const char *id, int64_t now, bool *found, struct tg_err *err);
 enum tg_db_result tg_keys_used(struct tg_db *db, const char *id, int64_t used_s, struct tg_err *err);
-/* A second secret; the first one ends at old_expires_s. The caller has seen that there is one only. */
+/* A new secret; those before end at old_expires_s at the latest. The caller has seen that it makes no third live one: old_expires_s is now, or there is one only. */
 enum tg_db_result tg_keys_add_secret(struct tg_db *db, const char *id, const uint8_t digest[32], const char *prefix, int64_t now, int64_t old_expires_s, struct tg_err *err);
 
 struct tg_user_row {
@@ -41,6 +44,12 @@ struct tg_user_row {
 	bool disabled;
 	int64_t tokens_from_s, created_s, updated_s;
 };
+/*
+ * tokens_from of a user whose tokens of before are void from now on, who had `was`: for use in the transaction that says so. It lies some seconds ahead, since a login that other threads or programs let in by what
+ * the database said before may still be given a token, until the change is in force there; a login that comes after it gets a token that says it was issued then.
+ */
+#define TG_TOKENS_AHEAD_S 6
+int64_t tg_tokens_void(int64_t was);
 typedef bool (*tg_user_row_fn)(void *ctx, const struct tg_user_row *u);
 enum tg_db_result tg_users_list(struct tg_db *db, const char *after, unsigned most, tg_user_row_fn row, void *ctx, struct tg_err *err);
 enum tg_db_result tg_users_insert(struct tg_db *db, const struct tg_user_row *u, struct tg_err *err); /* CONFLICT: the name is taken */
@@ -49,6 +58,16 @@ enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found,
 /* Of a user by id or by name, whichever is not NULL. */
 enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
+
+/* What somebody came with: a key (TG_SRC_STORED_KEY: its digest) or the token of a login (TG_SRC_USER: the rest). */
+struct tg_bearer {
+	enum tg_source source;
+	uint8_t digest[32];
+	char id[24], jti[TG_TOKEN_JTI_MAX + 1];
+	int64_t issued_s;
+};
+/* Who that is inside this transaction, judged as a request would be. *found false: nobody (any more). *who has no place to count in. */
+enum tg_db_result tg_bearer_look(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct tg_principal *who, bool *found, struct tg_err *err);
 
 /* Everybody, sealed. `uses` (may be NULL) gives each key and user its place. */
 enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);

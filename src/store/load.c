@@ -5,6 +5,7 @@
  * secret is read, of a secret that is gone its digest is in the list, so that nothing a key ever led to stays behind.
  */
 #include "policy/key_limits.h"
+#include "policy/token.h"
 #include "store/identity.h"
 #include "store/column.h"
 #include <jansson.h>
@@ -22,16 +23,22 @@ struct load {
 	bool failed;
 };
 
-/* What we wrote ourselves; what cannot be read is a limit of nothing rather than none. */
-static void limits_into(const struct tg_db_value *v, struct tg_key_limits *out)
+/* What we wrote ourselves. */
+struct tg_key_limits tg_limits_load(struct tg_slice text)
 {
 	static const struct tg_key_limits least = { .requests = { 1, 86400 }, .tokens_per_minute = 1, .in_flight = 1 };
 	struct tg_key_limits_fault ignored;
-	json_t *o = v->kind == TG_DB_TEXT && v->s.n ? json_loadb(v->s.p, v->s.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	*out = (struct tg_key_limits){ 0 };
-	if (!o || !tg_key_limits_parse(o, out, &ignored))
-		*out = least;
+	struct tg_key_limits out = { 0 };
+	json_t *o = text.n ? json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (!o || !tg_key_limits_parse(o, &out, &ignored))
+		out = least;
 	json_decref(o);
+	return out;
+}
+
+static void limits_into(const struct tg_db_value *v, struct tg_key_limits *out)
+{
+	*out = tg_limits_load(v->kind == TG_DB_TEXT ? v->s : (struct tg_slice){ 0 });
 }
 
 static bool load_secret(void *ctx, const struct tg_db_value *v, unsigned n)
@@ -80,7 +87,7 @@ static bool load_user(void *ctx, const struct tg_db_value *v, unsigned n)
 static bool load_revoked(void *ctx, const struct tg_db_value *v, unsigned n)
 {
 	struct load *l = ctx;
-	char jti[64];
+	char jti[TG_TOKEN_JTI_MAX + 1];
 	if (n == 2 && !tg_identity_add_revoked(l->d, tg_col_text(&v[0], jti, sizeof jti), tg_col_int(&v[1])))
 		l->failed = true;
 	return !l->failed;
@@ -115,6 +122,7 @@ enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses
 /* ---- what changed ---- */
 
 enum { CHANGES_MAX = 65536, CHANGE_ID = 72 };
+_Static_assert(CHANGE_ID > TG_TOKEN_JTI_MAX, "the list names ended tokens whole");
 
 enum kind { KEY, SECRET, USER, TOKEN, KINDS };
 static const char *const kinds[KINDS] = { "key", "secret", "user", "token" };
@@ -244,4 +252,37 @@ enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_
 	*out = l.d;
 	*seq = first_last[1];
 	return TG_DB_OK;
+}
+
+/* ---- one of them ---- */
+
+static enum tg_db_result load_bearer(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct load *l, struct tg_err *err)
+{
+	char hex[65];
+	sodium_bin2hex(hex, sizeof hex, b->digest, sizeof b->digest);
+	struct tg_db_value key[] = { TG_DB_I(now), TG_DB_T(hex) }, id = TG_DB_T(b->id), jti = TG_DB_T(b->jti);
+	if (b->source == TG_SRC_STORED_KEY)
+		return tg_db_run(db, "SELECT " SECRET_COLUMNS " WHERE s.digest = $2 AND " SECRET_LIVES, key, 2, load_secret, l, NULL, err);
+	enum tg_db_result r = tg_db_run(db, "SELECT " USER_COLUMNS " WHERE id = $1", &id, 1, load_user, l, NULL, err);
+	return r == TG_DB_OK ? tg_db_run(db, "SELECT jti, expires_at FROM revoked_tokens WHERE jti = $1", &jti, 1, load_revoked, l, NULL, err) : r;
+}
+
+enum tg_db_result tg_bearer_look(struct tg_db *db, int64_t now, const struct tg_bearer *b, struct tg_principal *who, bool *found, struct tg_err *err)
+{
+	struct load l = { .d = tg_identity_new() };
+	enum tg_db_result r = l.d ? load_bearer(db, now, b, &l, err) : TG_DB_AWAY;
+	*found = false;
+	if (r == TG_DB_OK && (l.failed || !tg_identity_seal(l.d)))
+		r = TG_DB_AWAY;
+	if (r == TG_DB_OK) {
+		const struct tg_user *u = b->source == TG_SRC_USER ? tg_identity_bearer(l.d, tg_slice_cstr(b->id), tg_slice_cstr(b->jti), b->issued_s) : NULL;
+		const struct tg_principal *p = b->source == TG_SRC_USER ? (u ? &u->who : NULL) : tg_identity_key(l.d, b->digest);
+		*found = p != NULL;
+		if (p)
+			*who = *p;
+	} else if (!l.d || l.failed) {
+		tg_err_set(err, "out of memory");
+	}
+	tg_identity_put(l.d);
+	return r;
 }

@@ -163,6 +163,43 @@ def test_rotate_has_two_live_secrets(g):
     assert g.client(at_once["key"]).get("/v1/models").status_code == 401 and g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate").status_code == 404
 
 
+def test_a_leaked_secret_is_ended_before_its_overlap(g):
+    """S2-71: with two secrets an overlap of 0 ends both and gives a third; on the command line too."""
+    k = make(g, ["read_models"])
+
+    def status(key):
+        with g.client(key) as c:
+            return c.get("/v1/models").status_code
+    second = g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate").json()
+    r = g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate", json={"overlap_seconds": 60})
+    assert r.status_code == 409 and "overlap_seconds 0" in r.json()["message"] and [status(k["key"]), status(second["key"])] == [200, 200]
+    third = g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate", json={"overlap_seconds": 0})
+    assert third.status_code == 200 and third.json()["previous_expires_at"] is None
+    assert [status(x) for x in (k["key"], second["key"], third.json()["key"])] == [401, 401, 200]
+    fourth = g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate").json()["key"]
+    p = cli(g, "keys", "rotate", k["id"])
+    assert p.returncode == 1 and "--overlap 0" in p.stderr
+    p = cli(g, "keys", "rotate", k["id"], "--overlap", "0")
+    assert p.returncode == 0, p.stderr
+    fifth = p.stdout.splitlines()[0]
+    until(lambda: [status(x) for x in (third.json()["key"], fourth, fifth)] == [401, 401, 200], 2 * SLOW, "both ending")
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_no_secret_for_a_key_that_has_ended(g, how):
+    """S2-19: 404, with two secrets as with one."""
+    one, two = make(g, ["read_models"]), make(g, ["read_models"])
+    g.client(ADMIN).post(f"{KEYS}/{two['id']}/rotate")
+    for k in (one, two):
+        if how == "revoked":
+            assert g.client(ADMIN).delete(f"{KEYS}/{k['id']}").status_code == 204
+        else:
+            with sqlite3.connect(g.dir / "data/tollgate.db", timeout=10) as db:
+                db.execute("UPDATE api_keys SET expires_at = ? WHERE id = ?", (int(time.time()) - 1, k["id"]))
+        for body in ({}, {"overlap_seconds": 0}):
+            assert g.client(ADMIN).post(f"{KEYS}/{k['id']}/rotate", json=body).status_code == 404
+
+
 def test_list_tells_age_and_last_use(g):
     """S2-71: made, ends, last used; over a restart too."""
     k, never = make(g, ["read_models"], expires_in_days=7), make(g, ["read_models"])

@@ -4,13 +4,15 @@ import concurrent.futures
 import json
 import os
 import re
+import subprocess
+import threading
 import time
 from calendar import timegm
 from pathlib import Path
 
 import jwt
 import pytest
-from lib.gate import ADMIN, READ, model, run_cli
+from lib.gate import ADMIN, BINARY, READ, clean_env, model, run_cli
 from lib.raw import SLOW, until
 
 LOGIN, LOGOUT, USERS, KEYS = "/api/v1/auth/login", "/api/v1/auth/logout", "/api/v1/users", "/api/v1/auth/api-keys"
@@ -254,6 +256,22 @@ def test_tokens_by_a_second_opinion(gate):
     assert any("expired" in r["why"] for r in g.log(wait=0.2) if r["event"] == "auth.token_refused")
 
 
+@pytest.mark.parametrize("length", [1, 40, 41, 64])
+def test_logout_of_whatever_id_a_token_may_have(gate, length):
+    """Another issuer with our secret names its tokens as it likes, up to the 64 characters that a token may have: logging out ends each of them, over a restart too."""
+    secret = "0123456789abcdef0123456789abcdef"
+    g = gate(toml=LIMITS, env={"INFERNO_JWT_SECRET": secret, "INFERNO_ADMIN_PASSWORD": PASSWORD})
+    now = int(time.time())
+    token = jwt.encode({"iss": "tollgate", "sub": claims(login(g))["sub"], "jti": "j" * length, "iat": now, "exp": now + 600}, secret, algorithm="HS256")
+    t = bearer(g, token)
+    assert t.get("/v1/models").status_code == 200
+    assert t.post(LOGOUT).status_code == 204
+    assert t.get("/v1/models").status_code == 401
+    g.stop()
+    g.start()
+    assert bearer(g, token).get("/v1/models").status_code == 401
+
+
 def test_verify(g):
     """S4-11, S4-12, S4-18, C-32: Bearer or raw key or X-API-Key or token; POST and GET; 401 with the document's texts and a string `error`."""
     k = g.client(ADMIN).post(KEYS, json={"name": "k", "permissions": []}).json()["key"]
@@ -281,6 +299,66 @@ def test_many_logins_are_bounded(g):
         got = [f.result() for f in futures]
     assert {r.status_code for r in got} <= {200, 503} and sum(r.status_code == 200 for r in got) >= 30
     assert all(re.fullmatch(r"[1-9]\d*", r.headers["retry-after"]) for r in got if r.status_code == 503)
+
+
+def crowd(g, n=12):
+    """Logins that keep the hasher busy, so that whatever comes now waits."""
+    threads = [threading.Thread(target=lambda: g.client(timeout=60 * SLOW).post(LOGIN, json={"username": "zz", "password": "x" * 12})) for _ in range(n)]
+    for t in threads:
+        t.start()
+    time.sleep(0.1)
+    return threads
+
+
+@pytest.mark.parametrize("change", [{"password": "second second second"}, {"disabled": True}], ids=["password", "disabled"])
+def test_logins_that_wait_while_the_password_goes(g, change):
+    """S2-06, S2-10: a login that is let in after the change was answered is one by what holds then; tokens of the old password are void, whenever they were issued, also once the user is enabled again."""
+    u = add(g, "vic", [], "first first first")
+    busy, got, changed = crowd(g), [], []
+
+    def old():
+        r = g.client(timeout=60 * SLOW).post(LOGIN, json={"username": "vic", "password": "first first first"})
+        got.append((time.monotonic(), r))
+
+    def new():
+        assert g.client(ADMIN, timeout=60 * SLOW).patch(f"{USERS}/{u['id']}", json=change).status_code == 200
+        changed.append(time.monotonic())
+    threads = [threading.Thread(target=f) for f in [new] + [old] * 10]
+    for t in threads:
+        t.start()
+        time.sleep(0.01)
+    for t in threads + busy:
+        t.join()
+    late = [r.status_code for at, r in got if at > changed[0] + 0.2 * SLOW]
+    assert late and set(late) == {401}, [(at - changed[0], r.status_code) for at, r in got]
+    tokens = [r.json()["token"] for _, r in got if r.status_code == 200]
+    assert [bearer(g, t).get("/auth/verify").status_code for t in tokens] == [401] * len(tokens)
+    if "disabled" in change:
+        assert g.client(ADMIN).patch(f"{USERS}/{u['id']}", json={"disabled": False}).status_code == 200
+        assert [bearer(g, t).get("/auth/verify").status_code for t in tokens] == [401] * len(tokens)
+
+
+def test_every_new_password_ends_the_tokens_of_the_one_before(g):
+    """Changes within one second, too: what was issued between two of them is void after the second."""
+    u = add(g, "vic", [], "password number 0")
+    for i in range(1, 5):
+        t = login(g, "vic", f"password number {i - 1}")
+        assert bearer(g, t).get("/auth/verify").status_code == 200
+        assert g.client(ADMIN, timeout=30 * SLOW).patch(f"{USERS}/{u['id']}", json={"password": f"password number {i}"}).status_code == 200
+        assert bearer(g, t).get("/auth/verify").status_code == 401
+
+
+def test_a_password_typed_slowly_on_the_command_line(g):
+    """What counts is when it was changed, not when the program was started: a token taken while the new one is typed is void."""
+    add(g, "vic", [], "first first first")
+    p = subprocess.Popen([str(BINARY), "users", "passwd", "vic"], cwd=g.dir, env=clean_env(g.env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(2.5)
+    t = bearer(g, login(g, "vic", "first first first"))
+    assert t.get("/auth/verify").status_code == 200
+    out, _ = p.communicate("second second second\n", timeout=30 * SLOW)
+    assert p.returncode == 0, out
+    until(lambda: t.get("/auth/verify").status_code == 401, 3 * SLOW, "the end of the old password's token")
+    assert bearer(g, login(g, "vic", "second second second")).get("/auth/verify").status_code == 200
 
 
 def test_log_names_users_by_id(g):

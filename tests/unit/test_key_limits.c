@@ -135,8 +135,61 @@ static void test_over(void **state)
 	assert_memory_equal(&l, &own, sizeof l);
 }
 
+/* T-PERM: what a maker gives is never more than he has: in no window, and not in the long run. */
+static void test_more(void **state)
+{
+	static const struct {
+		struct tg_key_limits asked, bound;
+		const char *more; /* NULL: it is within */
+	} rows[] = {
+		{ { { 60, 60 }, 0, 0 }, { { 60, 60 }, 0, 0 }, NULL },
+		{ { { 61, 60 }, 0, 0 }, { { 60, 60 }, 0, 0 }, "limits.requests" },
+		{ { { 1, 1 }, 0, 0 }, { { 60, 60 }, 0, 0 }, NULL },
+		{ { { 2, 1 }, 0, 0 }, { { 60, 60 }, 0, 0 }, "limits.requests" }, /* 120 a minute */
+		{ { { 61, 86400 }, 0, 0 }, { { 60, 60 }, 0, 0 }, "limits.requests" }, /* few a day, but more at once */
+		{ { { 60, 86400 }, 0, 0 }, { { 60, 60 }, 0, 0 }, NULL },
+		{ { { 16000000, 1 }, 0, 0 }, { { 16000000, 86400 }, 0, 0 }, "limits.requests" },
+		{ { { 0, 1 }, 0, 0 }, { { 60, 60 }, 0, 0 }, "limits.requests" }, /* off */
+		{ { { 0, 0 }, 0, 0 }, { { 60, 60 }, 0, 0 }, "limits.requests" }, /* not set */
+		{ { { 0, 1 }, 0, 0 }, { { 0, 1 }, 0, 0 }, NULL },
+		{ { { 0, 1 }, 16000000, 1000000 }, { { 0, 0 }, 0, 0 }, NULL },
+		{ { { 0, 0 }, 1000, 0 }, { { 0, 0 }, 1000, 0 }, NULL },
+		{ { { 0, 0 }, 1001, 0 }, { { 0, 0 }, 1000, 0 }, "limits.tokens_per_minute" },
+		{ { { 0, 0 }, 0, 0 }, { { 0, 0 }, 1000, 0 }, "limits.tokens_per_minute" },
+		{ { { 0, 0 }, 0, 3 }, { { 0, 0 }, 0, 2 }, "limits.in_flight" },
+		{ { { 0, 0 }, 0, 0 }, { { 0, 0 }, 0, 2 }, "limits.in_flight" },
+		{ { { 0, 0 }, 0, 2 }, { { 0, 0 }, 0, 2 }, NULL },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const char *more = tg_key_limits_more(&rows[i].asked, &rows[i].bound);
+		if (!more != !rows[i].more || (more && strcmp(more, rows[i].more) != 0))
+			fail_msg("row %zu: %s", i, more ? more : "within");
+	}
+}
+
+static void test_under(void **state)
+{
+	const struct tg_key_limits maker = { { 5, 60 }, 1000, 2 }, off = { { 0, 1 }, 0, 2 }, none = { 0 }, own = { { 0, 1 }, 50, 0 };
+	char text[TG_RATE_TEXT];
+	(void)state;
+	struct tg_key_limits l = tg_key_limits_under(&none, &maker);
+	assert_memory_equal(&l, &maker, sizeof l);
+	l = tg_key_limits_under(&none, &off);
+	assert_memory_equal(&l, (&(struct tg_key_limits){ { 0, 0 }, 0, 2 }), sizeof l);
+	l = tg_key_limits_under(&own, &maker);
+	assert_memory_equal(&l, (&(struct tg_key_limits){ { 0, 1 }, 50, 2 }), sizeof l);
+	tg_key_limits_text(&maker, "limits.requests", text);
+	assert_string_equal(text, "5/minute");
+	tg_key_limits_text(&maker, "limits.tokens_per_minute", text);
+	assert_string_equal(text, "1000");
+	tg_key_limits_text(&maker, "limits.in_flight", text);
+	assert_string_equal(text, "2");
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_json), cmocka_unit_test(test_faults), cmocka_unit_test(test_options), cmocka_unit_test(test_over) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_json), cmocka_unit_test(test_faults), cmocka_unit_test(test_options), cmocka_unit_test(test_over),
+					    cmocka_unit_test(test_more), cmocka_unit_test(test_under) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
