@@ -31,10 +31,11 @@
 
 struct tg_store {
 	uv_mutex_t lock, face;    /* face: identity and generation */
-	char *url, *known;
+	char *url;
+	struct tg_known *known;
 	struct tg_db *db;
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
-	int64_t seq;              /* up to where the database's list of changes is in `identity` */
+	struct tg_list_end end;   /* up to where the database's list of changes is in `identity` */
 	uint64_t tried_us;
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
 	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
@@ -92,27 +93,38 @@ static void put_in_force(struct tg_store *s, struct tg_identity *fresh, bool lar
 		tg_identity_put(old);
 }
 
-static void keep_known(struct tg_store *s, const struct tg_identity *d)
+static void not_written(const struct tg_err *why)
 {
+	tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", why->text, NULL);
+}
+
+/* After a load of everybody: the file says so already, mostly, or is ahead by what others changed since. */
+static void keep_known(struct tg_store *s, const struct tg_identity *d, const struct tg_list_end *end)
+{
+	struct tg_list_end at;
 	struct tg_err why;
-	if (!tg_known_write(s->known, d, &why))
-		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", why.text, NULL);
+	bool has = false;
+	if (tg_known_at(s->known, &at) && at.seq >= end->seq && tg_identity_has(s->db, &at, &has, &why) == TG_DB_OK && has)
+		return;
+	if (!tg_known_replace(s->known, d, end, &why))
+		not_written(&why);
 }
 
 static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 {
 	struct tg_identity *fresh;
-	int64_t version = 0, seq = 0;
+	struct tg_list_end end;
+	int64_t version = 0;
 	enum tg_db_result r = tg_db_version(s->db, &version, err);
 	if (r == TG_DB_OK)
-		r = tg_identity_seq(s->db, &seq, err);
+		r = tg_identity_end(s->db, &end, err);
 	if (r == TG_DB_OK)
 		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
 	if (r != TG_DB_OK)
 		return r;
-	keep_known(s, fresh);
+	keep_known(s, fresh, &end);
 	s->seen = version;
-	s->seq = seq;
+	s->end = end;
 	put_in_force(s, fresh, true);
 	return TG_DB_OK;
 }
@@ -121,21 +133,25 @@ static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 static enum tg_db_result catch_up(struct tg_store *s, struct tg_err *err)
 {
 	struct tg_identity *fresh = NULL;
-	int64_t version = 0, seq = s->seq;
+	struct tg_list_end end = s->end;
+	struct tg_changes changes = { 0 };
+	struct tg_err why;
+	int64_t version = 0;
 	bool whole = false;
 	enum tg_db_result r = tg_db_version(s->db, &version, err);
 	if (r == TG_DB_OK)
-		r = tg_identity_catch_up(s->db, now_s(), s->uses, s->identity, &seq, &fresh, &whole, err);
+		r = tg_identity_catch_up(s->db, now_s(), s->uses, s->identity, &end, &fresh, &changes, &whole, err);
 	if (r == TG_DB_OK && whole)
 		r = load(s, err);
 	else if (r == TG_DB_OK) {
+		if (fresh && !tg_known_append(s->known, fresh, &changes, &s->end, &end, &why))
+			not_written(&why);
 		s->seen = version;
-		s->seq = seq;
-		if (fresh)
-			keep_known(s, fresh);
+		s->end = end;
 		if (fresh || s->own_change)
 			put_in_force(s, fresh ? fresh : tg_identity_get(s->identity), false);
 	}
+	free(changes.v);
 	if (r == TG_DB_OK)
 		s->own_change = false;
 	return r;
@@ -290,10 +306,10 @@ static void free_retired(struct tg_store *s)
 bool tg_store_untidy(const struct tg_store *s)
 {
 	uint64_t due = atomic_load(&s->fold_us);
-	return due && tg_mono_us() >= due;
+	return (due && tg_mono_us() >= due) || tg_known_due(s->known);
 }
 
-void tg_store_tidy(struct tg_store *s)
+static void fold_identity(struct tg_store *s)
 {
 	uv_mutex_lock(&s->lock);
 	free_retired(s);
@@ -313,6 +329,32 @@ void tg_store_tidy(struct tg_store *s)
 	uv_mutex_unlock(&s->lock);
 	tg_identity_put(folded);
 	tg_identity_put(was);
+}
+
+/* Writing everybody takes seconds where they are many: changes are appended meanwhile, and go along. */
+static void fold_known(struct tg_store *s)
+{
+	struct tg_known_fold f;
+	struct tg_err why;
+	uv_mutex_lock(&s->lock);
+	bool now = s->db && tg_known_due(s->known) && tg_known_fold_begin(s->known, &s->end, &f);
+	struct tg_identity *d = now ? tg_identity_get(s->identity) : NULL;
+	uv_mutex_unlock(&s->lock);
+	if (!now)
+		return;
+	tg_known_fold_fill(&f, d);
+	uv_mutex_lock(&s->lock);
+	bool done = tg_known_fold_end(s->known, &f, &why);
+	uv_mutex_unlock(&s->lock);
+	if (!done && why.text[0])
+		not_written(&why);
+	tg_identity_put(d);
+}
+
+void tg_store_tidy(struct tg_store *s)
+{
+	fold_identity(s);
+	fold_known(s);
 }
 
 void tg_store_poll(struct tg_store *s)
@@ -468,6 +510,27 @@ static bool take_secret(const char *path, const struct tg_secret *given, void (*
 	return ok;
 }
 
+/* A start in a time without the database: with what it last said. Where that cannot be had, nobody may be told that he is unknown. */
+static bool begin_away(struct tg_store *s, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+{
+	char text[1024];
+	const char *known = tg_known_path(s->known);
+	s->identity = tg_known_read(s->known, s->uses);
+	if (s->identity)
+		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
+	else
+		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove %s", err->text,
+			 known, known);
+	if (!s->identity && !(s->identity = tg_identity_blind_new())) {
+		tg_err_set(err, "out of memory");
+		return false;
+	}
+	atomic_fetch_add(&s->generation, 1);
+	if (warn)
+		warn(ctx, text);
+	return true;
+}
+
 struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
 {
 	const char *path = path_of(url);
@@ -476,21 +539,20 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		return NULL;
 	}
 	struct tg_store *s = calloc(1, sizeof *s);
-	char *known = malloc(strlen(path) + 8);
+	struct tg_known *known = tg_known_new(path);
 	tg_err_set(err, "out of memory");
 	if (s && known) {
-		snprintf(known, strlen(path) + 8, "%s.known", path);
 		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
 	}
 	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
 		tg_uses_free(s ? s->uses : NULL);
-		free(known);
+		tg_known_free(known);
 		free(s);
 		return NULL;
 	}
 	atomic_store(&s->state, TG_STORE_AWAY);
-	bool there = access(path, F_OK) == 0 || access(known, F_OK) == 0;
+	bool there = access(path, F_OK) == 0 || tg_known_there(known);
 	enum tg_db_result r = TG_DB_AWAY;
 	char text[640];
 	if (!take_secret(path, secret, warn, ctx, err)) {
@@ -515,13 +577,8 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	}
 	if ((r = reach(s, err)) == TG_DB_BROKEN)
 		goto never;
-	if (r != TG_DB_OK) {
-		s->identity = tg_known_read(known, s->uses);
-		atomic_fetch_add(&s->generation, 1);
-		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
-		if (warn)
-			warn(ctx, text);
-	}
+	if (r != TG_DB_OK && !begin_away(s, warn, ctx, err))
+		goto never;
 	return s;
 never:
 	tg_store_close(s);
@@ -534,6 +591,7 @@ void tg_store_close(struct tg_store *s)
 	if (!s)
 		return;
 	(void)tell_uses(s, &err);
+	fold_known(s); /* the command line has nobody who would do it later */
 	tg_db_close(s->db);
 	tg_identity_put(s->identity);
 	tg_identity_put(s->retired);
@@ -541,6 +599,6 @@ void tg_store_close(struct tg_store *s)
 	uv_mutex_destroy(&s->lock);
 	uv_mutex_destroy(&s->face);
 	free(s->url);
-	free(s->known);
+	tg_known_free(s->known);
 	free(s);
 }

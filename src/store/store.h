@@ -4,7 +4,7 @@
  * requests once the gate has adopted that generation (gate/snapshot.h). It is a new one only where somebody's keys, users or tokens changed.
  *
  * What it last knew stays in force while the database is away: in memory, and for a start in that time in a file beside it (PATH.known, 0600: digests,
- * no key and no password hash), so that keys go on being keys. Blocking: for the job pool and the command line.
+ * no key and no password hash), so that keys go on being keys. Where that file says nothing, its identity is blind (policy/identity.h): it was there, and nobody knows who it knew. Blocking: for the job pool and the command line.
  */
 #include "policy/policy.h"
 #include "store/db.h"

@@ -500,3 +500,94 @@ def test_keys_that_come_by_the_thousand_and_by_other_hands(gate, worker):
         db.execute("DELETE FROM api_key_secrets WHERE key_id = ?", (f"key_{n - 1:016d}",))
     until(lambda: status(flood[-1]) == 401, 5 * SLOW, "a secret that was deleted by hand being out")
     assert status(flood[-2]) == 200
+
+
+def without_database(g, known):
+    """Stopped, without its database, and with that much of what it last said (None: without the file), started again."""
+    g.stop()
+    db, file = g.dir / "data/tollgate.db", g.dir / "data/tollgate.db.known"
+    db.rename(g.dir / "away.db")
+    if known is None:
+        file.unlink()
+        db.mkdir()  # something is there, and it cannot be read
+    else:
+        file.write_bytes(file.read_bytes()[:known])
+    g.start()
+    return db
+
+
+@pytest.mark.parametrize("known", [0, 150, None], ids=["emptied", "cut", "gone"])
+def test_nobody_is_unknown_while_nothing_is_known(gate, known):
+    """S3-29: with neither the database nor what it last said, its keys and tokens are 503, which is no guess; the gate is not ready and says why; nothing is made in the database's place. Keys of the configuration work."""
+    g = gate(toml={**LIMITS, "auth": {"guesses": "5/minute"}}, env={"INFERNO_ADMIN_PASSWORD": "correct horse battery"})
+    k = make(g, ["read_models"])
+    token = g.client().post("/api/v1/auth/login", json={"username": "admin", "password": "correct horse battery"}).json()["token"]
+    db = without_database(g, known)
+    assert re.search(r"warning: the database is away .*503", g.stderr())
+    c, start = g.client(k["key"]), time.monotonic()
+    for _ in range(12):
+        r = c.get("/auth/verify")
+        assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1 and "database" in r.text
+    assert time.monotonic() - start < 2 * SLOW  # twelve guesses would have been delayed by more
+    assert g.client(headers={"Authorization": f"Bearer {token}"}).get("/auth/verify").status_code == 503
+    assert g.client().get("/readyz").status_code == 503 and g.client().get("/livez").status_code == 200
+    assert g.client().get("/health").json() == {"status": "degraded", "checks": {"database": "unhealthy"}}
+    assert g.client(ADMIN).get("/auth/verify").status_code == 200
+    assert g.client("sk-somebody-made-this-up").get("/auth/verify").status_code == 401
+    assert g.client().get("/auth/verify").status_code == 401
+    assert g.client(ADMIN).post(KEYS, json={"name": "x", "permissions": []}).status_code == 503 and (known is None or not db.exists())
+    if known is None:
+        db.rmdir()
+    (g.dir / "away.db").rename(db)
+    until(lambda: c.get("/auth/verify").status_code == 200, 5 * SLOW, "the database being found again")
+    assert g.client().get("/readyz").status_code == 200
+    assert g.client("tg_" + "a" * 16 + "_" + "b" * 44).get("/auth/verify").status_code == 401
+
+
+def seed(g, n):
+    """That many keys by hand, as fast as SQLite takes them. Their digests are nobody's."""
+    with sqlite3.connect(g.dir / "data/tollgate.db") as db:
+        db.executemany("INSERT INTO api_keys VALUES (?, 'n', 'read_models', '{}', 't', 1700000000, NULL, NULL, NULL)", ((f"key_{i:016d}",) for i in range(n)))
+        db.executemany("INSERT INTO api_key_secrets VALUES (?, ?, 'tg_000000', 1700000000, NULL)", ((hashlib.sha256(str(i).encode()).hexdigest(), f"key_{i:016d}") for i in range(n)))
+    db.close()
+
+
+def test_a_change_writes_what_changed(g):
+    """S2-18: what is known is added to, not written anew, so that revoking costs the same with many keys; a start without the database knows of it."""
+    k, kept = make(g, ["read_models"]), make(g, ["read_models"])
+    g.stop()
+    seed(g, 5000)
+    g.start()
+    file = g.dir / "data/tollgate.db.known"
+    before = file.stat()
+    assert before.st_size > 5000 * 100
+    for i in range(20):
+        assert g.client(ADMIN).delete(f"{KEYS}/key_{i:016d}").status_code == 204
+    assert g.client(ADMIN).delete(f"{KEYS}/{k['id']}").status_code == 204
+    after = file.stat()
+    assert after.st_ino == before.st_ino and 0 < after.st_size - before.st_size < 21 * 600
+    g.kill()  # what was answered is there
+    db = g.dir / "data/tollgate.db"
+    for name in ("tollgate.db", "tollgate.db-wal", "tollgate.db-shm"):
+        if (g.dir / "data" / name).exists():
+            (g.dir / "data" / name).rename(g.dir / name)
+    g.start()
+    assert "4981 keys are known" in g.stderr() and not db.exists()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 401 and g.client(kept["key"]).get("/auth/verify").status_code == 200
+
+
+@pytest.mark.slow
+def test_very_many_keys_are_known_too(g):
+    """More keys than what is known had room for once: a revocation is answered within a second, and a start without the database tells nobody that he is unknown."""
+    k = make(g, ["read_models"])
+    g.stop()
+    seed(g, 200_001)
+    g.start()
+    took = []
+    for i in range(20):
+        start = time.monotonic()
+        assert g.client(ADMIN).delete(f"{KEYS}/key_{i:016d}").status_code == 204
+        took.append(time.monotonic() - start)
+    assert sorted(took)[10] < 0.2 * SLOW and max(took) < SLOW
+    without_database(g, 1 << 30)
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200
