@@ -247,6 +247,21 @@ static enum tg_db_result migrate(struct tg_db *db, struct tg_err *err)
 	return tg_db_commit(db, err);
 }
 
+enum tg_db_result tg_db_tag(struct tg_db *db, uint32_t *tag, struct tg_err *err)
+{
+	int64_t v = 0;
+	enum tg_db_result r = tg_db_run(db, "PRAGMA user_version", NULL, 0, one_int, &v, NULL, err);
+	*tag = (uint32_t)v;
+	return r;
+}
+
+enum tg_db_result tg_db_set_tag(struct tg_db *db, uint32_t tag, struct tg_err *err)
+{
+	char sql[48];
+	snprintf(sql, sizeof sql, "PRAGMA user_version = %u", tag);
+	return exec(db, sql, err);
+}
+
 /* The folder, and the file with its mode, before SQLite can make it with another. */
 static bool make_file(const char *path, struct tg_err *err)
 {

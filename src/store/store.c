@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secretfile.h"
+#include "store/folder.h"
 #include "store/identity.h"
 #include "store/known.h"
 #include "store/usage.h"
@@ -37,6 +38,9 @@ struct tg_store {
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
 	struct tg_list_end end;   /* up to where the database's list of changes is in `identity` */
 	uint64_t tried_us;
+	int folder;               /* held (store/folder.h); -1: not yet */
+	uint32_t secret;          /* a number that goes with the secret of the digests */
+	const char *secret_from;  /* for people */
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
 	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
@@ -157,6 +161,39 @@ static enum tg_db_result catch_up(struct tg_store *s, struct tg_err *err)
 	return r;
 }
 
+static bool any_row(void *ctx, const struct tg_db_value *v, unsigned n)
+{
+	(void)v;
+	*(bool *)ctx = n > 0;
+	return false;
+}
+
+/* A database's keys are nobody's under another secret, and keys made under it would be nobody's later: it has the number of its own. One without keys takes ours, and one of an older program. */
+static enum tg_db_result same_secret(struct tg_store *s, struct tg_err *err)
+{
+	uint32_t tag = 0;
+	bool keys = false;
+	struct tg_err later;
+	enum tg_db_result r = tg_db_tag(s->db, &tag, err);
+	if (r != TG_DB_OK || tag == s->secret)
+		return r;
+	r = tg_db_run(s->db, "SELECT 1 FROM api_key_secrets LIMIT 1", NULL, 0, any_row, &keys, NULL, err);
+	if (r == TG_DB_OK && keys && tag) {
+		tg_err_set(err, "%s: its keys are digests under another secret than that of %s: put the right one back", path_of(s->url), s->secret_from);
+		return TG_DB_BROKEN;
+	}
+	if (r == TG_DB_OK)
+		(void)tg_db_set_tag(s->db, s->secret, &later); /* if not now, then at the next start */
+	return r;
+}
+
+static enum tg_db_result hold_folder(struct tg_store *s, struct tg_err *err)
+{
+	int fd = s->folder >= 0 ? s->folder : tg_folder_hold(path_of(s->url), false, err);
+	s->folder = fd >= 0 ? fd : -1;
+	return fd == -2 ? TG_DB_AWAY : TG_DB_OK;
+}
+
 static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 {
 	if (s->db)
@@ -169,14 +206,19 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 		tg_err_set(err, "the database was away a moment ago"); /* who waits in line need not each wait for it */
 		return TG_DB_AWAY;
 	}
-	enum tg_db_result why;
+	enum tg_db_result why = hold_folder(s, err);
+	if (why != TG_DB_OK)
+		return why;
 	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
 	s->tried_us = tg_mono_us();
 	if (!s->db)
 		return why;
 	s->fresh = false;
 	s->tried_us = 0;
-	why = load(s, err);
+	(void)hold_folder(s, err); /* it may have been made just now */
+	why = same_secret(s, err);
+	if (why == TG_DB_OK)
+		why = load(s, err);
 	if (why != TG_DB_OK) {
 		lose(s, err);
 		return why;
@@ -475,21 +517,23 @@ bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err)
 	return ok;
 }
 
-static char *beside(const char *path, const char *name)
+/* Tells a secret from another one; with 31 bits it is no help in finding it. */
+static uint32_t number_of(const uint8_t key[32])
 {
-	const char *slash = strrchr(path, '/');
-	size_t dir = slash ? (size_t)(slash + 1 - path) : 0, cap = dir + strlen(name) + 1;
-	char *p = malloc(cap);
-	if (p)
-		snprintf(p, cap, "%.*s%s", (int)dir, path, name);
-	return p;
+	uint8_t h[16];
+	uint32_t n;
+	crypto_generichash(h, sizeof h, (const unsigned char *)"tollgate secret number", 22, key, 32);
+	memcpy(&n, h, sizeof n);
+	n &= 0x7fffffff;
+	return n ? n : 1;
 }
 
 /* Keys are digests under this key: without it a database's keys are nobody's. */
-static bool take_secret(const char *path, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+static bool take_secret(struct tg_store *s, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
 {
 	uint8_t key[32];
-	char *file = beside(path, "secret.key");
+	const char *path = path_of(s->url);
+	char *file = tg_folder_file(path, "secret.key");
 	struct tg_err note = { "" };
 	struct tg_secret secret = { 0 };
 	struct stat st;
@@ -503,6 +547,9 @@ static bool take_secret(const char *path, const struct tg_secret *given, void (*
 		if (note.text[0] && warn)
 			warn(ctx, note.text);
 		tg_digest_key(key);
+		s->secret = number_of(key);
+		s->secret_from = given->n ? "TOLLGATE_SECRET" : "secret.key beside it";
+		tg_known_under(s->known, s->secret);
 	}
 	tg_secret_wipe(&secret);
 	explicit_bzero(key, sizeof key);
@@ -542,7 +589,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	struct tg_known *known = tg_known_new(path);
 	tg_err_set(err, "out of memory");
 	if (s && known) {
-		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .folder = -1, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
 	}
 	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
@@ -555,7 +602,9 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	bool there = access(path, F_OK) == 0 || tg_known_there(known);
 	enum tg_db_result r = TG_DB_AWAY;
 	char text[640];
-	if (!take_secret(path, secret, warn, ctx, err)) {
+	if (hold_folder(s, err) != TG_DB_OK)
+		goto never;
+	if (!take_secret(s, secret, warn, ctx, err)) {
 		if (there)
 			goto never;
 		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
@@ -564,6 +613,8 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		s->closed = true;
 		return s; /* a folder that cannot be written: the rest of the gate needs no database */
 	}
+	if (hold_folder(s, err) != TG_DB_OK) /* the secret may have made it */
+		goto never;
 	if (!there) {
 		s->fresh = true;
 		s->identity = tg_identity_new();
@@ -585,6 +636,18 @@ never:
 	return NULL;
 }
 
+bool tg_store_claim(const char *url, int *held, struct tg_err *err)
+{
+	*held = tg_folder_hold(path_of(url), true, err);
+	if (*held == -2)
+		return false;
+	struct tg_known *known = tg_known_new(path_of(url));
+	if (known && tg_known_there(known))
+		tg_known_forget(known);
+	tg_known_free(known);
+	return true;
+}
+
 void tg_store_close(struct tg_store *s)
 {
 	struct tg_err err;
@@ -600,5 +663,7 @@ void tg_store_close(struct tg_store *s)
 	uv_mutex_destroy(&s->face);
 	free(s->url);
 	tg_known_free(s->known);
+	if (s->folder >= 0)
+		close(s->folder);
 	free(s);
 }

@@ -21,6 +21,10 @@ enum tg_store_state { TG_STORE_OK, TG_STORE_AWAY };
  * warn gets a sentence for people where something is not as it should be. Sets the process's digest key: before any digester is made.
  */
 struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err);
+/*
+ * Before its files are replaced by others: nobody has the database open or might make it, until the descriptor *held is closed (-1: there is no folder yet); and what it last said is true no more. False: somebody does.
+ */
+bool tg_store_claim(const char *url, int *held, struct tg_err *err);
 void tg_store_close(struct tg_store *s); /* after the last snapshot of its identities */
 
 /* Looks for changes that others made (tollgate keys on the command line, another gate), and for a database that was away. */

@@ -419,6 +419,57 @@ def test_backup_and_restore(g, tmp_path):
     g.start()
 
 
+def test_no_restore_over_a_gate_without_a_database(g, gate, tmp_path):
+    """A gate that has not needed a database yet would make one, under its own secret: it must be stopped first. Nothing is touched, and what it answers is so after a restart."""
+    make(g, ["read_models"])
+    assert cli(g, "backup", tmp_path / "b").returncode == 0
+    other = gate(toml=LIMITS)
+    secret = (other.dir / "data/secret.key").read_bytes()
+    assert not (other.dir / "data/tollgate.db").exists()
+    p = cli(other, "restore", tmp_path / "b", "--force")
+    assert p.returncode == 1 and "stop the gate" in p.stderr
+    assert (other.dir / "data/secret.key").read_bytes() == secret and not (other.dir / "data/tollgate.db").exists()
+    k = make(other, ["read_models"])
+    other.stop()
+    other.start()
+    assert other.client(k["key"]).get("/v1/models").status_code == 200
+    other.stop()
+    assert cli(other, "restore", tmp_path / "b", "--force").returncode == 0
+    other.start()
+
+
+def test_a_database_and_its_secret_belong_together(gate):
+    """S2-21: under another secret every key would be nobody's: the gate does not start, and says so; nor while the database is away does it call its keys unknown. One without keys takes the secret it meets."""
+    g = gate(toml=LIMITS, env={"TOLLGATE_SECRET": "a" * 32})
+    k = make(g, ["read_models"])
+    g.stop()
+    g.env["TOLLGATE_SECRET"] = "b" * 32
+    p = cli(g, "serve", "--config", g.config)
+    assert p.returncode == 1 and "another secret than that of TOLLGATE_SECRET" in p.stderr
+    p = cli(g, "keys", "create", "x", "--permissions", "none")
+    assert p.returncode == 1 and "another secret" in p.stderr
+    db = g.dir / "data/tollgate.db"
+    db.rename(g.dir / "away.db")
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 503
+    g.stop()
+    g.env["TOLLGATE_SECRET"] = "a" * 32
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200
+    g.stop()
+    (g.dir / "away.db").rename(db)
+    with sqlite3.connect(db) as c:
+        c.execute("DELETE FROM api_keys")
+        c.execute("DELETE FROM api_key_secrets")
+    c.close()
+    g.env["TOLLGATE_SECRET"] = "b" * 32
+    g.start()
+    k = make(g, ["read_models"])
+    g.stop()
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200
+
+
 def test_many_changes_at_once(g):
     """Two hundred creations at the same time, some of whose clients leave: each answered one works, no other request waits, and past the bound it is 503."""
     def one(i):
