@@ -148,7 +148,7 @@ static int backup(struct tg_cli_store *s, const char *dir)
 	struct part parts[PARTS];
 	struct tg_err err;
 	json_t *files = json_object();
-	if (!places(s->config, parts, &err) || (mkdir(dir, 0700) && (tg_err_set(&err, "%s: cannot be made: %s", dir, strerror(errno)), true))) {
+	if (!places(s->config, parts, &err) || (access(parts[0].path, F_OK) && (tg_err_set(&err, "%s: there is no database yet; the other files can be copied as they are", parts[0].path), true)) || (mkdir(dir, 0700) && (tg_err_set(&err, "%s: cannot be made: %s", dir, strerror(errno)), true))) {
 		json_decref(files);
 		return tg_cli_failed(&err);
 	}
@@ -171,6 +171,10 @@ static json_t *read_manifest(const char *dir, struct tg_err *err)
 	json_error_t e;
 	if (!join(dir, "manifest.json", path, err))
 		return NULL;
+	if (access(path, R_OK)) {
+		tg_err_set(err, "%s: cannot be read: %s. A backup is a folder that tollgate backup has made", path, strerror(errno));
+		return NULL;
+	}
 	json_t *m = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
 	json_int_t schema = json_integer_value(json_object_get(m, "schema"));
 	if (!json_is_object(json_object_get(m, "files")) || schema < 1)
@@ -296,7 +300,7 @@ int tg_cmd_backup(int argc, char **argv)
 	struct tg_cli_store s;
 	if (rc >= 0)
 		return rc;
-	rc = tg_cli_store_open(&s, config);
+	rc = tg_cli_store_look(&s, config);
 	if (rc)
 		return rc;
 	rc = backup(&s, dir);

@@ -240,7 +240,7 @@ int tg_cmd_keys(int argc, char **argv)
 		if (c.permissions && !tg_cli_perms(c.permissions, &c.row.perms, &err))
 			return wrong(err.text);
 		struct tg_cli_store s;
-		int rc = tg_cli_store_open(&s, c.config);
+		int rc = commands[i].run == create ? tg_cli_store_open(&s, c.config) : tg_cli_store_look(&s, c.config);
 		if (rc == 0) {
 			rc = commands[i].run(&s, &c);
 			tg_cli_store_close(&s);

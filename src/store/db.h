@@ -23,6 +23,8 @@ struct tg_db; /* opaque */
  * are applied, each in a transaction, after a copy of the file was made beside it (PATH.before-NNNN); a schema newer than ours is refused. NULL: err says why.
  */
 struct tg_db *tg_db_open(const char *url, bool create, bool *missing, enum tg_db_result *why, struct tg_err *err);
+/* One of the newest schema with nothing in it, in memory. NULL: err says why. */
+struct tg_db *tg_db_empty(struct tg_err *err);
 void tg_db_close(struct tg_db *db);
 unsigned tg_db_schema(void); /* the newest schema this program knows */
 

@@ -32,7 +32,8 @@ static enum tg_db_result result_of(sqlite3 *h, int rc, struct tg_err *err)
 {
 	if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
 		return TG_DB_OK;
-	tg_err_set(err, "the database: %s", h ? sqlite3_errmsg(h) : sqlite3_errstr(rc));
+	const char *file = h ? sqlite3_db_filename(h, "main") : NULL;
+	tg_err_set(err, "%s: %s", file && *file ? file : "the database", h ? sqlite3_errmsg(h) : sqlite3_errstr(rc));
 	switch (rc & 0xff) {
 	case SQLITE_CONSTRAINT:
 		return TG_DB_CONFLICT;
@@ -329,6 +330,16 @@ struct tg_db *tg_db_open(const char *url, bool create, bool *missing, enum tg_db
 	if (db->path)
 		*why = open_file(db, create, missing ? missing : &gone, err);
 	if (*why == TG_DB_OK)
+		return db;
+	tg_db_close(db);
+	return NULL;
+}
+
+struct tg_db *tg_db_empty(struct tg_err *err)
+{
+	struct tg_db *db = calloc(1, sizeof *db);
+	tg_err_set(err, "out of memory");
+	if (db && (db->path = strdup("")) && result_of(NULL, sqlite3_open_v2(":memory:", &db->h, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL), err) == TG_DB_OK && migrate(db, err) == TG_DB_OK)
 		return db;
 	tg_db_close(db);
 	return NULL;

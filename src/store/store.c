@@ -42,6 +42,9 @@ struct tg_store {
 	uint32_t secret;          /* a number that goes with the secret of the digests */
 	const char *secret_from;  /* for people */
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
+	bool looks;               /* only for looking at: it is not made */
+	struct tg_db *empty;      /* what is read while there is none; NULL: nobody has yet */
+	bool lost;                /* it was away, and that was said */
 	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
 	bool folding;
@@ -71,6 +74,7 @@ static void lose(struct tg_store *s, const struct tg_err *err)
 {
 	if (atomic_exchange(&s->state, TG_STORE_AWAY) == TG_STORE_OK)
 		tg_log(TG_LOG_F_ERROR, "store.away", "s:why", err->text, NULL);
+	s->lost = true;
 	tg_db_close(s->db);
 	s->db = NULL;
 	s->tried_us = tg_mono_us();
@@ -194,6 +198,20 @@ static enum tg_db_result hold_folder(struct tg_store *s, struct tg_err *err)
 	return fd == -2 ? TG_DB_AWAY : TG_DB_OK;
 }
 
+/* Nobody has needed a database here yet. One that somebody else makes while we only look comes too late: its secret was not there. */
+static bool is_none(const struct tg_store *s)
+{
+	return s->fresh && (s->looks || access(path_of(s->url), F_OK) != 0);
+}
+
+/* Who only reads finds one with nothing in it, and makes none. */
+static struct tg_db *nothing(struct tg_store *s, struct tg_err *err)
+{
+	if (!s->empty)
+		s->empty = tg_db_empty(err);
+	return s->empty;
+}
+
 static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 {
 	if (s->db)
@@ -223,8 +241,12 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 		lose(s, err);
 		return why;
 	}
-	if (atomic_exchange(&s->state, TG_STORE_OK) == TG_STORE_AWAY)
+	atomic_store(&s->state, TG_STORE_OK);
+	if (s->lost)
 		tg_log(TG_LOG_F_INFO, "store.back", NULL);
+	s->lost = false;
+	tg_db_close(s->empty);
+	s->empty = NULL;
 	return TG_DB_OK;
 }
 
@@ -454,11 +476,23 @@ static enum tg_db_result transact(struct tg_store *s, tg_store_change change, vo
 	return r;
 }
 
+/* What is to be changed is not there: the change finds that out, and nothing is kept of it. */
+static enum tg_db_result change_nothing(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err)
+{
+	enum tg_db_result r = nothing(s, err) ? tg_db_begin(s->empty, err) : TG_DB_AWAY;
+	if (r != TG_DB_OK)
+		return r;
+	r = change(s->empty, ctx, err);
+	tg_db_rollback(s->empty);
+	return r;
+}
+
 enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	enum tg_db_result r = transact(s, change, ctx, err);
-	if (r == TG_DB_OK && catch_up(s, err) != TG_DB_OK) {
+	bool none = s->looks && is_none(s);
+	enum tg_db_result r = none ? change_nothing(s, change, ctx, err) : transact(s, change, ctx, err);
+	if (r == TG_DB_OK && !none && catch_up(s, err) != TG_DB_OK) {
 		s->own_change = true; /* it is kept; it comes into force when it can be read */
 		tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
 	}
@@ -500,9 +534,10 @@ enum tg_db_result tg_store_note(struct tg_store *s, tg_store_change change, void
 enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *ctx, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	enum tg_db_result r = reach(s, err);
+	bool none = is_none(s);
+	enum tg_db_result r = none ? (nothing(s, err) ? TG_DB_OK : TG_DB_AWAY) : reach(s, err);
 	if (r == TG_DB_OK)
-		r = look(s->db, ctx, err);
+		r = look(none ? s->empty : s->db, ctx, err);
 	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
 		lose(s, err);
 	uv_mutex_unlock(&s->lock);
@@ -512,7 +547,10 @@ enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *
 bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	bool ok = reach(s, err) == TG_DB_OK && tg_db_copy(s->db, to, err);
+	bool none = is_none(s);
+	if (none)
+		tg_err_set(err, "%s: there is no database yet", path_of(s->url));
+	bool ok = !none && reach(s, err) == TG_DB_OK && tg_db_copy(s->db, to, err);
 	uv_mutex_unlock(&s->lock);
 	return ok;
 }
@@ -573,12 +611,14 @@ static bool begin_away(struct tg_store *s, void (*warn)(void *, const char *), v
 		return false;
 	}
 	atomic_fetch_add(&s->generation, 1);
+	s->lost = true;
 	if (warn)
 		warn(ctx, text);
 	return true;
 }
 
-struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+/* ours: a secret, and later a database, are made where there are none. */
+static struct tg_store *open_store(const char *url, const struct tg_secret *secret, bool ours, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
 {
 	const char *path = path_of(url);
 	if (strncmp(url, "sqlite:", 7) != 0 && strstr(url, "://")) {
@@ -589,7 +629,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	struct tg_known *known = tg_known_new(path);
 	tg_err_set(err, "out of memory");
 	if (s && known) {
-		*s = (struct tg_store){ .url = strdup(url), .known = known, .folder = -1, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .folder = -1, .looks = !ours, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
 	}
 	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
@@ -604,7 +644,7 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	char text[640];
 	if (hold_folder(s, err) != TG_DB_OK)
 		goto never;
-	if (!take_secret(s, secret, warn, ctx, err)) {
+	if ((there || ours) && !take_secret(s, secret, warn, ctx, err)) {
 		if (there)
 			goto never;
 		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
@@ -636,6 +676,16 @@ never:
 	return NULL;
 }
 
+struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+{
+	return open_store(url, secret, true, warn, ctx, err);
+}
+
+struct tg_store *tg_store_look(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+{
+	return open_store(url, secret, false, warn, ctx, err);
+}
+
 bool tg_store_claim(const char *url, int *held, struct tg_err *err)
 {
 	*held = tg_folder_hold(path_of(url), true, err);
@@ -656,6 +706,7 @@ void tg_store_close(struct tg_store *s)
 	(void)tell_uses(s, &err);
 	fold_known(s); /* the command line has nobody who would do it later */
 	tg_db_close(s->db);
+	tg_db_close(s->empty);
 	tg_identity_put(s->identity);
 	tg_identity_put(s->retired);
 	tg_uses_free(s->uses);

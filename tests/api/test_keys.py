@@ -304,6 +304,39 @@ def test_command_lines_that_are_none(g, args, text):
     assert p.returncode == 2 and text in p.stderr
 
 
+@pytest.mark.parametrize("args,said,rc", [
+    (["keys", "list"], "0 keys", 0), (["users", "list"], "0 users", 0), (["usage"], "TOTAL", 0), (["keys", "revoke", "key_0000000000000000"], "no key", 1),
+    (["keys", "rotate", "key_0000000000000000"], "no key", 1), (["users", "disable", "nobody"], "nobody", 1), (["backup", "b"], "no database yet", 1),
+])
+def test_looking_makes_nothing(tmp_path, args, said, rc):
+    """S2-11: a command that makes nobody makes no database, no secret and no folder, and says what there is: nothing."""
+    p = run_cli(*args, cwd=tmp_path)
+    assert (p.returncode, list(tmp_path.iterdir())) == (rc, []) and said in p.stdout + p.stderr, p
+    assert "{" not in p.stderr
+
+
+def test_a_gate_that_is_only_asked_makes_nothing(gate):
+    g = gate(toml=LIMITS)
+    assert g.client(ADMIN).get(KEYS).json()["api_keys"] == [] and g.client(ADMIN).get("/api/v1/users").status_code == 200
+    assert not (g.dir / "data/tollgate.db").exists()
+    k = make(g, ["read_models"])
+    assert g.client(ADMIN).get(f"{KEYS}/{k['id']}").status_code == 200
+
+
+def test_what_the_command_line_says_of_its_database(g, tmp_path):
+    """Standard error is for what is wrong: nothing of a database that came back, though none was away; and a file that is none, or a backup that is none, is named."""
+    p = cli(g, "keys", "create", "k", "--permissions", "none")
+    assert (p.returncode, p.stderr) == (0, "")
+    assert (cli(g, "keys", "list").stderr, cli(g, "usage").stderr, cli(g, "backup", tmp_path / "b").stderr) == ("", "", "")
+    p = cli(g, "restore", tmp_path / "nowhere")
+    assert p.returncode == 1 and f"{tmp_path}/nowhere/manifest.json: cannot be read: No such file" in p.stderr
+    g.stop()
+    assert not any(r.get("event") == "store.back" for r in g.log())
+    (g.dir / "data/tollgate.db").write_bytes(b"this is no database, but it is long enough to be looked at" * 99)
+    p = cli(g, "keys", "list")
+    assert p.returncode == 1 and "data/tollgate.db: file is not a database" in p.stderr
+
+
 # ------------------------------------------------------------------------------------------------ the database away
 
 def test_database_gone_and_back(g):
