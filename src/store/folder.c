@@ -31,7 +31,7 @@ int tg_folder_hold(const char *database, bool alone, struct tg_err *err)
 			break;
 	}
 	if (held < 0 && busy)
-		tg_err_set(err, alone ? "%s is in use: stop the gate first" : "%s: a restore is under way", folder);
+		tg_err_set(err, alone ? "%.*s is in use: stop the gate first" : "%.*s: a restore is under way", (int)(strlen(folder) > 2 ? strlen(folder) - 2 : 1), folder); /* without "/." */
 	if (held < 0 && fd >= 0)
 		close(fd);
 	free(folder);

@@ -604,8 +604,7 @@ static bool begin_away(struct tg_store *s, void (*warn)(void *, const char *), v
 	if (s->identity)
 		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
 	else
-		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove %s", err->text,
-			 known, known);
+		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove both", err->text, known);
 	if (!s->identity && !(s->identity = tg_identity_blind_new())) {
 		tg_err_set(err, "out of memory");
 		return false;
