@@ -49,6 +49,8 @@ enum tg_step tg_api_readyz(struct tg_exchange *x)
 		return tg_answer(x, 503, "application/json", TG_S("{\"status\":\"draining\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
 	if (!atomic_load(&g->ready))
 		return tg_answer(x, 503, "application/json", TG_S("{\"status\":\"starting\"}"), "Cache-Control: no-store\r\nRetry-After: 1\r\n");
+	if (tg_identity_blind(x->snap->policy.identity)) /* it cannot tell its callers from others */
+		return tg_answer(x, 503, "application/json", TG_S("{\"status\":\"database_away\"}"), "Cache-Control: no-store\r\nRetry-After: 2\r\n");
 	return tg_answer(x, 200, "application/json", TG_S("{\"status\":\"ready\"}"), "Cache-Control: no-store\r\n");
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ static bool sync_folder_of(const char *path)
 	return ok;
 }
 
-static bool write_all(int fd, struct tg_slice text)
+bool tg_write_all(int fd, struct tg_slice text)
 {
 	while (text.n) {
 		ssize_t w = write(fd, text.p, text.n);
@@ -57,7 +58,7 @@ enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text)
 	int fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
 		return TG_NOT_MADE;
-	bool ok = write_all(fd, text) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
+	bool ok = tg_write_all(fd, text) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
 	int e = errno;
 	close(fd);
 	errno = e;
@@ -82,17 +83,32 @@ static bool keep_owner(int fd, const char *target)
 	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;
 }
 
-bool tg_replace_file(const char *path, struct tg_slice text)
+int tg_replace_begin(const char *path, char **temp)
 {
-	char *temp;
-	if (asprintf(&temp, "%s.XXXXXX", path) < 0) {
+	if (asprintf(temp, "%s.XXXXXX", path) < 0) {
+		*temp = NULL;
 		errno = ENOMEM;
-		return false;
+		return -1;
 	}
-	int fd = mkostemp(temp, O_CLOEXEC); /* O_EXCL, 0600 */
-	bool ok = fd >= 0 && fchmod(fd, 0600) == 0 && keep_owner(fd, path) && write_all(fd, text) && fsync(fd) == 0;
+	int fd = mkostemp(*temp, O_CLOEXEC); /* O_EXCL, 0600 */
+	if (fd >= 0 && fchmod(fd, 0600) == 0 && keep_owner(fd, path))
+		return fd;
 	int e = errno;
-	if (fd >= 0 && close(fd) != 0 && ok) {
+	if (fd >= 0) {
+		unlink(*temp);
+		close(fd);
+	}
+	free(*temp);
+	*temp = NULL;
+	errno = e;
+	return -1;
+}
+
+bool tg_replace_end(int fd, char *temp, const char *path, bool keep)
+{
+	int e = errno;
+	bool ok = keep;
+	if (close(fd) != 0 && ok) {
 		e = errno;
 		ok = false;
 	}
@@ -100,9 +116,16 @@ bool tg_replace_file(const char *path, struct tg_slice text)
 		e = errno;
 		ok = false;
 	}
-	if (fd >= 0 && !ok)
+	if (!ok)
 		unlink(temp);
 	free(temp);
 	errno = e;
 	return ok && sync_folder_of(path);
+}
+
+bool tg_replace_file(const char *path, struct tg_slice text)
+{
+	char *temp;
+	int fd = tg_replace_begin(path, &temp);
+	return fd >= 0 && tg_replace_end(fd, temp, path, tg_write_all(fd, text) && fsync(fd) == 0);
 }

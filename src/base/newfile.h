@@ -14,3 +14,10 @@ enum tg_made { TG_MADE, TG_THERE, TG_NOT_MADE };
 enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text);
 /* Replaces the file, durably; 0600 from its first byte. Readers see the old one or the new one; the old one's owner stays. False: errno; the old file stands, or the folder could not be synced. */
 bool tg_replace_file(const char *path, struct tg_slice text);
+/*
+ * The same in two steps, for what is too large to be kept as one text: an empty file beside `path` (*temp, malloc'd, for the second step), 0600, which the caller fills through the descriptor and syncs; then it takes path's
+ * place, or, with keep false, is gone. begin: -1 and errno. end closes the descriptor and frees temp; false: errno.
+ */
+int tg_replace_begin(const char *path, char **temp);
+bool tg_replace_end(int fd, char *temp, const char *path, bool keep);
+bool tg_write_all(int fd, struct tg_slice text); /* false: errno */

@@ -2,7 +2,8 @@
  * tollgate backup, tollgate restore: what a gate cannot be set up again without, as plain files in a folder: the database (a consistent copy, also while a gate runs), the secrets its keys and
  * tokens depend on, the key files, what was changed while it ran. manifest.json names each with its SHA-256; a restore checks them all before it touches anything.
  *
- * A restore replaces files one by one, each whole; it refuses while anybody has the database open, since a database must not change under its readers.
+ * A restore replaces files one by one, each whole; it refuses while anybody has the database open or might make it (store/folder.h), since a database
+ * must not change under its readers, and a gate that runs goes on with the secret that it has.
  */
 #include "base/clock.h"
 #include "base/newfile.h"
@@ -160,7 +161,7 @@ static int backup(struct tg_cli_store *s, const char *dir)
 	struct part parts[PARTS];
 	struct tg_err err;
 	json_t *files = json_object();
-	if (!places(s->config, parts, &err) || (mkdir(dir, 0700) && (tg_err_set(&err, "%s: cannot be made: %s", dir, strerror(errno)), true))) {
+	if (!places(s->config, parts, &err) || (access(parts[0].path, F_OK) && (tg_err_set(&err, "%s: there is no database yet; the other files can be copied as they are", parts[0].path), true)) || (mkdir(dir, 0700) && (tg_err_set(&err, "%s: cannot be made: %s", dir, strerror(errno)), true))) {
 		json_decref(files);
 		return tg_cli_failed(&err);
 	}
@@ -185,6 +186,10 @@ static json_t *read_manifest(const char *dir, struct tg_err *err)
 	json_error_t e;
 	if (!join(dir, "manifest.json", path, err))
 		return NULL;
+	if (access(path, R_OK)) {
+		tg_err_set(err, "%s: cannot be read: %s. A backup is a folder that tollgate backup has made", path, strerror(errno));
+		return NULL;
+	}
 	json_t *m = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
 	json_int_t schema = json_integer_value(json_object_get(m, "schema"));
 	if (!json_is_object(json_object_get(m, "files")) || schema < 1)
@@ -256,12 +261,17 @@ static int restore(const char *config, const char *dir, bool force)
 	json_t *m = read_manifest(dir, &err);
 	const json_t *files = json_object_get(m, "files");
 	bool ok = m && places(c, parts, &err);
+	int held = -1;
 	for (unsigned i = 0; ok && i < PARTS; i++)
 		ok = check_part(&parts[i], dir, files, force, &err);
+	/* Also where there is no database: a gate that runs would make one, under the secret that it has. */
+	ok = ok && tg_store_claim(c->store_url, &held, &err);
 	ok = ok && (access(parts[0].path, F_OK) != 0 || tg_db_retire(c->store_url, &err));
 	/* The secrets before the database: a database without its secret would stop a start, the other way round it would not. */
 	for (unsigned i = PARTS; ok && i-- > 0;)
 		ok = put_part(&parts[i], dir, files, &err);
+	if (held >= 0)
+		close(held);
 	json_decref(m);
 	tg_config_free(c);
 	if (!ok)
@@ -305,7 +315,7 @@ int tg_cmd_backup(int argc, char **argv)
 	struct tg_cli_store s;
 	if (rc >= 0)
 		return rc;
-	rc = tg_cli_store_open(&s, config);
+	rc = tg_cli_store_look(&s, config);
 	if (rc)
 		return rc;
 	rc = backup(&s, dir);

@@ -215,7 +215,7 @@ static int dispatch(const struct command *m, struct call *c)
 		return wrong(NULL);
 	if (c->permissions && (!tg_cli_name(c->subject, TG_KEY_NAME_MAX, &err) || !tg_cli_perms(c->permissions, &c->row.perms, &err)))
 		return wrong(err.text);
-	int rc = tg_cli_store_open(&s, c->config);
+	int rc = m->run == create ? tg_cli_store_open(&s, c->config) : tg_cli_store_look(&s, c->config);
 	if (rc == 0) {
 		rc = m->run(&s, c);
 		tg_cli_store_close(&s);

@@ -26,7 +26,9 @@ static void warn_line(void *ctx, const char *line)
 	fprintf(stderr, "warning: %s\n", line);
 }
 
-int tg_cli_store_open(struct tg_cli_store *s, const char *path)
+typedef struct tg_store *(*opener)(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err);
+
+static int open_by(opener how, struct tg_cli_store *s, const char *path)
 {
 	struct tg_config_source source = { .path = path, .env = environ };
 	struct tg_err err;
@@ -40,13 +42,23 @@ int tg_cli_store_open(struct tg_cli_store *s, const char *path)
 		tg_cli_store_close(s);
 		return 2;
 	}
-	s->store = tg_store_open(s->config->store_url, &s->config->store_secret, warn_line, NULL, &err);
+	s->store = how(s->config->store_url, &s->config->store_secret, warn_line, NULL, &err);
 	if (s->store && tg_store_state(s->store) == TG_STORE_OK && tg_digester_init(&s->digester))
 		return 0;
 	if (!s->store)
 		tg_cli_failed(&err);
 	tg_cli_store_close(s);
 	return 1;
+}
+
+int tg_cli_store_open(struct tg_cli_store *s, const char *path)
+{
+	return open_by(tg_store_open, s, path);
+}
+
+int tg_cli_store_look(struct tg_cli_store *s, const char *path)
+{
+	return open_by(tg_store_look, s, path);
 }
 
 void tg_cli_store_close(struct tg_cli_store *s)

@@ -10,6 +10,7 @@ struct tg_cli_store {
 };
 /* 0, or the exit code, with the reason on stderr. `path`: --config. */
 int tg_cli_store_open(struct tg_cli_store *s, const char *path);
+int tg_cli_store_look(struct tg_cli_store *s, const char *path); /* the same for whoever makes nobody: tg_store_look */
 void tg_cli_store_close(struct tg_cli_store *s);
 int tg_cli_failed(const struct tg_err *err);    /* "error: ..." on stderr; 1 */
 int tg_cli_done(void);                          /* 0 once standard output is written */

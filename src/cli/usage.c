@@ -143,7 +143,7 @@ int tg_cmd_usage(int argc, char **argv)
 	if (!c.by_day && strcmp(c.by, "principal") != 0)
 		return wrong("--by must be principal or day");
 	struct tg_cli_store s;
-	int rc = tg_cli_store_open(&s, c.config);
+	int rc = tg_cli_store_look(&s, c.config);
 	if (rc == 0) {
 		rc = print_all(&s, &c);
 		tg_cli_store_close(&s);

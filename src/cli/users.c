@@ -234,7 +234,7 @@ static int dispatch(struct call *c, const char *subject)
 		if (subject)
 			tg_user_name(tg_slice_cstr(subject), c->name);
 		struct tg_cli_store s;
-		int rc = tg_cli_store_open(&s, c->config);
+		int rc = m->run == add ? tg_cli_store_open(&s, c->config) : tg_cli_store_look(&s, c->config);
 		if (rc == 0) {
 			c->production = s.config->profile == TG_PROFILE_PRODUCTION;
 			rc = m->run(&s, c);

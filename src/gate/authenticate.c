@@ -108,9 +108,11 @@ static void refuse(struct tg_exchange *x)
 	tg_answer_problem(x, TG_E_unauthenticated, x->presented ? "invalid_key" : "missing_key", x->presented ? t->invalid : t->missing, NULL, NULL);
 }
 
-/* Who presents nothing guesses nothing, nor who presents what was valid once. */
+/* Who presents nothing guesses nothing, nor who presents what may be good (a database that is away is no 401), nor who presents what was valid once. */
 static enum tg_step unknown(struct tg_exchange *x)
 {
+	if (x->unsure)
+		return tg_answer_problem(x, TG_E_unavailable, "store_away", "The database cannot be reached now, and without it nobody can tell whose credential this is; try again.", NULL, "Retry-After: 2\r\n");
 	x->event = x->presented ? "auth.invalid_key" : "auth.missing_key";
 	if (x->presented)
 		tg_audited_failure(x);
@@ -163,6 +165,9 @@ static const struct tg_principal *by_token(struct tg_exchange *x, struct tg_slic
 		return NULL;
 	}
 	const struct tg_user *u = tg_identity_bearer(d, tg_slice_cstr(t.sub), tg_slice_cstr(t.jti), t.iat);
+	x->unsure = tg_identity_blind(d);
+	if (x->unsure)
+		return NULL;
 	if (!u) {
 		say_why(x, "its user is gone or disabled, or it was ended");
 		return NULL;
@@ -185,6 +190,7 @@ static const struct tg_principal *known(struct tg_exchange *x, struct tg_slice c
 		p = tg_policy_key(&x->snap->policy, digest);
 		memcpy(x->credential, digest, sizeof x->credential);
 	}
+	x->unsure = !p && tg_identity_blind(x->snap->policy.identity) && tg_stored_key_like(c);
 	uint64_t now_s = x->wall_us / 1000000u;
 	if (p && p->expires_s && now_s >= p->expires_s) {
 		x->was_ours = true;
@@ -210,7 +216,7 @@ enum tg_step tg_stage_authenticate(struct tg_exchange *x)
 		x->local = true;
 		return TG_NEXT;
 	}
-	if (x->route && x->route->guard == TG_GUARD_PERMS && !(x->snap->held & x->route->perms)) {
+	if (x->route && x->route->guard == TG_GUARD_PERMS && !(x->snap->held & x->route->perms) && !tg_identity_blind(p->identity)) {
 		const char *text = tg_family_text(x->family)->not_configured;
 		if (text)
 			return tg_answer_problem(x, TG_E_not_configured, "not_configured", text, NULL, NULL);

@@ -63,6 +63,7 @@ struct tg_exchange {
 	uint8_t stage, method, minor, family;
 	uint8_t answer_mode;
 	bool path_known, keep_alive, local, presented, body_left, head_request;
+	bool unsure;                   /* what it presented may be somebody's: nobody can tell while the database is away */
 	bool was_ours;                 /* what it presented is a key or token of ours that has ended */
 	bool received, chunk_out, preflight;
 	uint8_t cors;                  /* enum tg_cors: what its answer says to a browser */

@@ -27,7 +27,7 @@ struct tg_identity {
 	uint32_t holders[PERMS];
 	int64_t now;             /* of tg_identity_next */
 	bool new_people, new_ended; /* they are this one's own and not sealed yet */
-	bool nameless;
+	bool nameless, blind;
 };
 
 uint64_t tg_stored_account(const char *id)
@@ -55,6 +55,37 @@ bool tg_identity_named(const struct tg_identity *d)
 void tg_identity_nameless(struct tg_identity *d)
 {
 	d->nameless = true;
+}
+
+struct tg_identity *tg_identity_blind_new(void)
+{
+	struct tg_identity *d = tg_identity_new();
+	if (d && !tg_identity_seal(d)) {
+		tg_identity_put(d);
+		return NULL;
+	}
+	if (d)
+		d->nameless = d->blind = true;
+	return d;
+}
+
+bool tg_identity_blind(const struct tg_identity *d)
+{
+	return d && d->blind;
+}
+
+bool tg_stored_key_like(struct tg_slice key)
+{
+	enum { ID = 16, SECRET = 44 };
+	if (key.n != 3 + ID + 1 + SECRET || memcmp(key.p, "tg_", 3) != 0 || key.p[3 + ID] != '_')
+		return false;
+	for (size_t i = 3; i < key.n; i++) {
+		char c = key.p[i];
+		bool small = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+		if (i != 3 + ID && !small && (i < 3 + ID || c < 'A' || c > 'Z'))
+			return false;
+	}
+	return true;
 }
 
 static void base_put(struct base *b)

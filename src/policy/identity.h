@@ -60,5 +60,10 @@ const struct tg_user *tg_identity_user_at(const struct tg_identity *d, size_t i)
 const char *tg_identity_revoked_at(const struct tg_identity *d, size_t i, int64_t *expires_s); /* NULL: there are no more */
 bool tg_identity_named(const struct tg_identity *d); /* users have names and passwords: it is no file of what was known (store/known.h) */
 void tg_identity_nameless(struct tg_identity *d);
+/* Nobody, because it is not known who: there is a database, and nothing that it last said. A key of its shape may be anybody's (store/store.c). NULL: no memory. */
+struct tg_identity *tg_identity_blind_new(void);
+bool tg_identity_blind(const struct tg_identity *d);
+/* It looks like a key that the database gives out: "tg_", 16 small letters and digits, "_", 44 letters and digits (tg_stored_key_make). */
+bool tg_stored_key_like(struct tg_slice key);
 size_t tg_identity_keys(const struct tg_identity *d);
 size_t tg_identity_users(const struct tg_identity *d);

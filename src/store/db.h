@@ -23,6 +23,8 @@ struct tg_db; /* opaque */
  * are applied, each in a transaction, after a copy of the file was made beside it (PATH.before-NNNN); a schema newer than ours is refused. NULL: err says why.
  */
 struct tg_db *tg_db_open(const char *url, bool create, bool *missing, enum tg_db_result *why, struct tg_err *err);
+/* One of the newest schema with nothing in it, in memory. NULL: err says why. */
+struct tg_db *tg_db_empty(struct tg_err *err);
 void tg_db_close(struct tg_db *db);
 unsigned tg_db_schema(void); /* the newest schema this program knows */
 
@@ -47,6 +49,9 @@ void tg_db_rollback(struct tg_db *db);
 enum tg_db_result tg_db_lasting(struct tg_db *db, bool lasting, struct tg_err *err);
 /* A number that moves whenever somebody else has committed something. */
 enum tg_db_result tg_db_version(struct tg_db *db, int64_t *version, struct tg_err *err);
+/* A number that the owner leaves in the database, which copies of it have too; 0: none yet. */
+enum tg_db_result tg_db_tag(struct tg_db *db, uint32_t *tag, struct tg_err *err);
+enum tg_db_result tg_db_set_tag(struct tg_db *db, uint32_t tag, struct tg_err *err); /* under 1 << 31 */
 bool tg_db_same_file(struct tg_db *db); /* the file under the path is still the one that was opened */
 /* A consistent copy of a living database into a new file (0600); an existing file is refused. */
 bool tg_db_copy(struct tg_db *db, const char *to, struct tg_err *err);

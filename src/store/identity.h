@@ -71,11 +71,34 @@ enum tg_db_result tg_bearer_look(struct tg_db *db, int64_t now, const struct tg_
 
 /* Everybody, sealed. `uses` (may be NULL) gives each key and user its place. */
 enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err);
-/* Up to where the list of changes goes (migrations/0004_changes.sql). Asked before tg_identity_load, it is what that one stands for at least. */
-enum tg_db_result tg_identity_seq(struct tg_db *db, int64_t *seq, struct tg_err *err);
 /*
- * What changed since *seq laid over `was`, sealed; *seq moves. *out NULL: nothing did. *whole: the list does not go back so far, or what it says does not fit `was`: everybody must be loaded (OK, *out NULL).
- * Costs what changed, with at most the list's length of look-ups.
+ * Up to where somebody has read the list of changes (migrations/0004_changes.sql), and a digest of the row that stands there: a list that began anew (another database, an older copy) comes by the same numbers, not by the
+ * same rows. seq 0: there are none.
  */
-enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_uses *uses, const struct tg_identity *was, int64_t *seq, struct tg_identity **out, bool *whole,
-				       struct tg_err *err);
+#define TG_MARK_LEN 32
+struct tg_list_end {
+	int64_t seq;
+	char mark[TG_MARK_LEN + 1];
+};
+/* Asked before tg_identity_load, it is what that one stands for at least. */
+enum tg_db_result tg_identity_end(struct tg_db *db, struct tg_list_end *end, struct tg_err *err);
+/* Whether the list has that row, as far as it goes back. */
+enum tg_db_result tg_identity_has(struct tg_db *db, const struct tg_list_end *end, bool *has, struct tg_err *err);
+
+enum tg_change_kind { TG_CHANGE_KEY, TG_CHANGE_SECRET, TG_CHANGE_USER, TG_CHANGE_TOKEN, TG_CHANGE_KINDS };
+#define TG_CHANGE_ID 72
+struct tg_change {
+	enum tg_change_kind kind; /* SECRET: id is a digest in hexadecimal digits */
+	char id[TG_CHANGE_ID];
+};
+struct tg_changes {
+	struct tg_change *v; /* the caller's to free */
+	size_t n, cap;
+	bool lost; /* no memory, or what no program of ours wrote */
+};
+/*
+ * What changed since *end laid over `was`, sealed; *end moves. *out NULL: nothing did. *whole: the list does not go back so far, or what it says does not fit `was`: everybody must be loaded (OK, *out NULL).
+ * *changed: what it was; of a key each of its secrets. Costs what changed, with at most the list's length of look-ups.
+ */
+enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_uses *uses, const struct tg_identity *was, struct tg_list_end *end, struct tg_identity **out,
+				       struct tg_changes *changed, bool *whole, struct tg_err *err);

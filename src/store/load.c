@@ -121,34 +121,22 @@ enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses
 
 /* ---- what changed ---- */
 
-enum { CHANGES_MAX = 65536, CHANGE_ID = 72 };
-_Static_assert(CHANGE_ID > TG_TOKEN_JTI_MAX, "the list names ended tokens whole");
+enum { CHANGES_MAX = 65536 };
+_Static_assert(TG_CHANGE_ID > TG_TOKEN_JTI_MAX, "the list names ended tokens whole");
 
-enum kind { KEY, SECRET, USER, TOKEN, KINDS };
-static const char *const kinds[KINDS] = { "key", "secret", "user", "token" };
+static const char *const kinds[TG_CHANGE_KINDS] = { "key", "secret", "user", "token" };
 
-struct change {
-	enum kind kind;
-	char id[CHANGE_ID];
-};
-
-struct changes {
-	struct change *v;
-	size_t n, cap;
-	bool lost; /* no memory, or what no program of ours wrote */
-};
-
-static bool remember(struct changes *c, enum kind kind, struct tg_slice id)
+static bool remember(struct tg_changes *c, enum tg_change_kind kind, struct tg_slice id)
 {
 	if (c->n == c->cap) {
 		size_t cap = c->cap ? c->cap * 2 : 16;
-		struct change *v = cap <= CHANGES_MAX ? realloc(c->v, cap * sizeof *v) : NULL;
+		struct tg_change *v = cap <= CHANGES_MAX ? realloc(c->v, cap * sizeof *v) : NULL;
 		if (!v)
 			return !(c->lost = true);
 		c->v = v;
 		c->cap = cap;
 	}
-	if (id.n >= CHANGE_ID || memchr(id.p, 0, id.n))
+	if (id.n >= TG_CHANGE_ID || memchr(id.p, 0, id.n))
 		return !(c->lost = true);
 	c->v[c->n].kind = kind;
 	memcpy(c->v[c->n].id, id.p, id.n);
@@ -158,10 +146,10 @@ static bool remember(struct changes *c, enum kind kind, struct tg_slice id)
 
 static bool change_row(void *ctx, const struct tg_db_value *v, unsigned n)
 {
-	struct changes *c = ctx;
+	struct tg_changes *c = ctx;
 	if (n != 2 || v[0].kind != TG_DB_TEXT || v[1].kind != TG_DB_TEXT)
 		return !(c->lost = true);
-	for (enum kind k = 0; k < KINDS; k++)
+	for (enum tg_change_kind k = 0; k < TG_CHANGE_KINDS; k++)
 		if (tg_slice_eq(v[0].s, tg_slice_cstr(kinds[k])))
 			return remember(c, k, v[1].s);
 	return !(c->lost = true); /* a newer program's */
@@ -169,8 +157,8 @@ static bool change_row(void *ctx, const struct tg_db_value *v, unsigned n)
 
 static bool digest_row(void *ctx, const struct tg_db_value *v, unsigned n)
 {
-	struct changes *c = ctx;
-	return n != 1 || v[0].kind != TG_DB_TEXT || remember(c, SECRET, v[0].s);
+	struct tg_changes *c = ctx;
+	return n != 1 || v[0].kind != TG_DB_TEXT || remember(c, TG_CHANGE_SECRET, v[0].s);
 }
 
 static bool bounds_row(void *ctx, const struct tg_db_value *v, unsigned n)
@@ -188,31 +176,61 @@ static enum tg_db_result bounds(struct tg_db *db, int64_t first_last[2], struct 
 	return tg_db_run(db, "SELECT (SELECT MIN(seq) FROM identity_changes), (SELECT MAX(seq) FROM identity_changes)", NULL, 0, bounds_row, first_last, NULL, err);
 }
 
-enum tg_db_result tg_identity_seq(struct tg_db *db, int64_t *seq, struct tg_err *err)
+static bool mark_row(void *ctx, const struct tg_db_value *v, unsigned n)
+{
+	char *mark = ctx;
+	unsigned char h[TG_MARK_LEN / 2];
+	crypto_generichash_state st;
+	if (n != 2 || v[0].kind != TG_DB_TEXT || v[1].kind != TG_DB_TEXT)
+		return false;
+	crypto_generichash_init(&st, NULL, 0, sizeof h);
+	crypto_generichash_update(&st, (const unsigned char *)v[0].s.p, v[0].s.n + 1); /* with the NUL behind it */
+	crypto_generichash_update(&st, (const unsigned char *)v[1].s.p, v[1].s.n);
+	crypto_generichash_final(&st, h, sizeof h);
+	sodium_bin2hex(mark, TG_MARK_LEN + 1, h, sizeof h);
+	return false;
+}
+
+static enum tg_db_result mark_at(struct tg_db *db, int64_t seq, char mark[TG_MARK_LEN + 1], struct tg_err *err)
+{
+	struct tg_db_value at = TG_DB_I(seq);
+	mark[0] = 0;
+	return seq ? tg_db_run(db, "SELECT kind, id FROM identity_changes WHERE seq = $1", &at, 1, mark_row, mark, NULL, err) : TG_DB_OK;
+}
+
+enum tg_db_result tg_identity_end(struct tg_db *db, struct tg_list_end *end, struct tg_err *err)
 {
 	int64_t first_last[2];
 	enum tg_db_result r = bounds(db, first_last, err);
-	*seq = first_last[1];
+	end->seq = first_last[1];
+	return r == TG_DB_OK ? mark_at(db, end->seq, end->mark, err) : r;
+}
+
+enum tg_db_result tg_identity_has(struct tg_db *db, const struct tg_list_end *end, bool *has, struct tg_err *err)
+{
+	char mark[TG_MARK_LEN + 1];
+	enum tg_db_result r = mark_at(db, end->seq, mark, err);
+	*has = r == TG_DB_OK && end->seq > 0 && mark[0] && strcmp(mark, end->mark) == 0;
 	return r;
 }
 
-static enum tg_db_result judge(struct tg_db *db, int64_t now, struct changes *c, size_t i, struct load *l, struct tg_err *err)
+static enum tg_db_result judge(struct tg_db *db, int64_t now, struct tg_changes *c, size_t i, struct load *l, struct tg_err *err)
 {
-	struct change one = c->v[i]; /* the list grows while a key is judged */
+	struct tg_change one = c->v[i]; /* the list grows while a key is judged */
 	struct tg_db_value id = TG_DB_T(one.id), args[] = { TG_DB_I(now), id };
 	struct tg_db_value hex = id;
 	uint8_t digest[32];
 	enum tg_db_result r;
 	l->found = false;
 	switch (one.kind) {
-	case KEY:
+	case TG_CHANGE_KEY:
 		return tg_db_run(db, "SELECT digest FROM api_key_secrets WHERE key_id = $1", &id, 1, digest_row, c, NULL, err);
-	case SECRET:
+	case TG_CHANGE_SECRET:
 		r = tg_db_run(db, "SELECT " SECRET_COLUMNS " WHERE s.digest = $2 AND " SECRET_LIVES, args, 2, load_secret, l, NULL, err);
 		if (r == TG_DB_OK && !l->found && tg_col_digest(&hex, digest))
 			l->failed |= !tg_identity_set_key(l->d, digest, NULL);
 		return r;
-	case USER:
+	case TG_CHANGE_USER:
 		r = tg_db_run(db, "SELECT " USER_COLUMNS " WHERE id = $1", &id, 1, load_user, l, NULL, err);
 		if (r == TG_DB_OK && !l->found)
 			l->failed |= !tg_identity_set_user(l->d, one.id, NULL, NULL);
@@ -222,35 +240,39 @@ static enum tg_db_result judge(struct tg_db *db, int64_t now, struct changes *c,
 	}
 }
 
-enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_uses *uses, const struct tg_identity *was, int64_t *seq, struct tg_identity **out, bool *whole,
-				       struct tg_err *err)
+enum tg_db_result tg_identity_catch_up(struct tg_db *db, int64_t now, struct tg_uses *uses, const struct tg_identity *was, struct tg_list_end *end, struct tg_identity **out,
+				       struct tg_changes *changed, bool *whole, struct tg_err *err)
 {
-	struct changes c = { 0 };
 	struct load l = { .uses = uses, .changes = true };
+	struct tg_changes *c = changed;
+	struct tg_list_end to = { 0 };
 	int64_t first_last[2];
 	*out = NULL;
 	*whole = false;
+	*c = (struct tg_changes){ 0 };
 	enum tg_db_result r = bounds(db, first_last, err);
-	if (r != TG_DB_OK || first_last[1] == *seq)
+	if (r != TG_DB_OK || first_last[1] == end->seq)
 		return r;
-	*whole = first_last[1] < *seq || first_last[0] > *seq + 1;
+	*whole = first_last[1] < end->seq || first_last[0] > end->seq + 1;
 	if (*whole)
 		return TG_DB_OK;
-	struct tg_db_value args[] = { TG_DB_I(*seq), TG_DB_I(first_last[1]) };
-	r = tg_db_run(db, "SELECT DISTINCT kind, id FROM identity_changes WHERE seq > $1 AND seq <= $2", args, 2, change_row, &c, NULL, err);
+	to.seq = first_last[1];
+	struct tg_db_value args[] = { TG_DB_I(end->seq), TG_DB_I(to.seq) };
+	r = mark_at(db, to.seq, to.mark, err);
+	if (r == TG_DB_OK)
+		r = tg_db_run(db, "SELECT DISTINCT kind, id FROM identity_changes WHERE seq > $1 AND seq <= $2", args, 2, change_row, c, NULL, err);
 	if (r == TG_DB_OK)
 		l.failed = !(l.d = tg_identity_next(was, now));
-	for (size_t i = 0; r == TG_DB_OK && !l.failed && !c.lost && i < c.n; i++)
-		r = judge(db, now, &c, i, &l, err);
-	free(c.v);
+	for (size_t i = 0; r == TG_DB_OK && !l.failed && !c->lost && i < c->n; i++)
+		r = judge(db, now, c, i, &l, err);
 	/* A name that two users have may be one that moved on while we read; memory may be there for a whole load only when this one's is given back. */
-	*whole = r == TG_DB_OK && (l.failed || c.lost || !tg_identity_seal(l.d));
+	*whole = r == TG_DB_OK && (l.failed || c->lost || !tg_identity_seal(l.d));
 	if (r != TG_DB_OK || *whole) {
 		tg_identity_put(l.d);
 		return r;
 	}
 	*out = l.d;
-	*seq = first_last[1];
+	*end = to;
 	return TG_DB_OK;
 }
 

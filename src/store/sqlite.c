@@ -32,7 +32,8 @@ static enum tg_db_result result_of(sqlite3 *h, int rc, struct tg_err *err)
 {
 	if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
 		return TG_DB_OK;
-	tg_err_set(err, "the database: %s", h ? sqlite3_errmsg(h) : sqlite3_errstr(rc));
+	const char *file = h ? sqlite3_db_filename(h, "main") : NULL;
+	tg_err_set(err, "%s: %s", file && *file ? file : "the database", h ? sqlite3_errmsg(h) : sqlite3_errstr(rc));
 	switch (rc & 0xff) {
 	case SQLITE_CONSTRAINT:
 		return TG_DB_CONFLICT;
@@ -247,6 +248,21 @@ static enum tg_db_result migrate(struct tg_db *db, struct tg_err *err)
 	return tg_db_commit(db, err);
 }
 
+enum tg_db_result tg_db_tag(struct tg_db *db, uint32_t *tag, struct tg_err *err)
+{
+	int64_t v = 0;
+	enum tg_db_result r = tg_db_run(db, "PRAGMA user_version", NULL, 0, one_int, &v, NULL, err);
+	*tag = (uint32_t)v;
+	return r;
+}
+
+enum tg_db_result tg_db_set_tag(struct tg_db *db, uint32_t tag, struct tg_err *err)
+{
+	char sql[48];
+	snprintf(sql, sizeof sql, "PRAGMA user_version = %u", tag);
+	return exec(db, sql, err);
+}
+
 /* The folder, and the file with its mode, before SQLite can make it with another. */
 static bool make_file(const char *path, struct tg_err *err)
 {
@@ -314,6 +330,16 @@ struct tg_db *tg_db_open(const char *url, bool create, bool *missing, enum tg_db
 	if (db->path)
 		*why = open_file(db, create, missing ? missing : &gone, err);
 	if (*why == TG_DB_OK)
+		return db;
+	tg_db_close(db);
+	return NULL;
+}
+
+struct tg_db *tg_db_empty(struct tg_err *err)
+{
+	struct tg_db *db = calloc(1, sizeof *db);
+	tg_err_set(err, "out of memory");
+	if (db && (db->path = strdup("")) && result_of(NULL, sqlite3_open_v2(":memory:", &db->h, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL), err) == TG_DB_OK && migrate(db, err) == TG_DB_OK)
 		return db;
 	tg_db_close(db);
 	return NULL;

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secretfile.h"
+#include "store/folder.h"
 #include "store/identity.h"
 #include "store/known.h"
 #include "store/usage.h"
@@ -31,12 +32,19 @@
 
 struct tg_store {
 	uv_mutex_t lock, face;    /* face: identity and generation */
-	char *url, *known;
+	char *url;
+	struct tg_known *known;
 	struct tg_db *db;
 	int64_t seen;             /* PRAGMA data_version: moves when others commit */
-	int64_t seq;              /* up to where the database's list of changes is in `identity` */
+	struct tg_list_end end;   /* up to where the database's list of changes is in `identity` */
 	uint64_t tried_us;
+	int folder;               /* held (store/folder.h); -1: not yet */
+	uint32_t secret;          /* a number that goes with the secret of the digests */
+	const char *secret_from;  /* for people */
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
+	bool looks;               /* only for looking at: it is not made */
+	struct tg_db *empty;      /* what is read while there is none; NULL: nobody has yet */
+	bool lost;                /* it was away, and that was said */
 	bool closed;              /* its secret was not to be had at the start: digests are under another key now */
 	bool own_change;          /* the last commit's load failed: what is in force is older than the database */
 	bool folding;
@@ -66,6 +74,7 @@ static void lose(struct tg_store *s, const struct tg_err *err)
 {
 	if (atomic_exchange(&s->state, TG_STORE_AWAY) == TG_STORE_OK)
 		tg_log(TG_LOG_F_ERROR, "store.away", "s:why", err->text, NULL);
+	s->lost = true;
 	tg_db_close(s->db);
 	s->db = NULL;
 	s->tried_us = tg_mono_us();
@@ -92,27 +101,38 @@ static void put_in_force(struct tg_store *s, struct tg_identity *fresh, bool lar
 		tg_identity_put(old);
 }
 
-static void keep_known(struct tg_store *s, const struct tg_identity *d)
+static void not_written(const struct tg_err *why)
 {
+	tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", why->text, NULL);
+}
+
+/* After a load of everybody: the file says so already, mostly, or is ahead by what others changed since. */
+static void keep_known(struct tg_store *s, const struct tg_identity *d, const struct tg_list_end *end)
+{
+	struct tg_list_end at;
 	struct tg_err why;
-	if (!tg_known_write(s->known, d, &why))
-		tg_log(TG_LOG_F_WARN, "store.known_not_written", "s:why", why.text, NULL);
+	bool has = false;
+	if (tg_known_at(s->known, &at) && at.seq >= end->seq && tg_identity_has(s->db, &at, &has, &why) == TG_DB_OK && has)
+		return;
+	if (!tg_known_replace(s->known, d, end, &why))
+		not_written(&why);
 }
 
 static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 {
 	struct tg_identity *fresh;
-	int64_t version = 0, seq = 0;
+	struct tg_list_end end;
+	int64_t version = 0;
 	enum tg_db_result r = tg_db_version(s->db, &version, err);
 	if (r == TG_DB_OK)
-		r = tg_identity_seq(s->db, &seq, err);
+		r = tg_identity_end(s->db, &end, err);
 	if (r == TG_DB_OK)
 		r = tg_identity_load(s->db, now_s(), s->uses, &fresh, err);
 	if (r != TG_DB_OK)
 		return r;
-	keep_known(s, fresh);
+	keep_known(s, fresh, &end);
 	s->seen = version;
-	s->seq = seq;
+	s->end = end;
 	put_in_force(s, fresh, true);
 	return TG_DB_OK;
 }
@@ -121,24 +141,75 @@ static enum tg_db_result load(struct tg_store *s, struct tg_err *err)
 static enum tg_db_result catch_up(struct tg_store *s, struct tg_err *err)
 {
 	struct tg_identity *fresh = NULL;
-	int64_t version = 0, seq = s->seq;
+	struct tg_list_end end = s->end;
+	struct tg_changes changes = { 0 };
+	struct tg_err why;
+	int64_t version = 0;
 	bool whole = false;
 	enum tg_db_result r = tg_db_version(s->db, &version, err);
 	if (r == TG_DB_OK)
-		r = tg_identity_catch_up(s->db, now_s(), s->uses, s->identity, &seq, &fresh, &whole, err);
+		r = tg_identity_catch_up(s->db, now_s(), s->uses, s->identity, &end, &fresh, &changes, &whole, err);
 	if (r == TG_DB_OK && whole)
 		r = load(s, err);
 	else if (r == TG_DB_OK) {
+		if (fresh && !tg_known_append(s->known, fresh, &changes, &s->end, &end, &why))
+			not_written(&why);
 		s->seen = version;
-		s->seq = seq;
-		if (fresh)
-			keep_known(s, fresh);
+		s->end = end;
 		if (fresh || s->own_change)
 			put_in_force(s, fresh ? fresh : tg_identity_get(s->identity), false);
 	}
+	free(changes.v);
 	if (r == TG_DB_OK)
 		s->own_change = false;
 	return r;
+}
+
+static bool any_row(void *ctx, const struct tg_db_value *v, unsigned n)
+{
+	(void)v;
+	*(bool *)ctx = n > 0;
+	return false;
+}
+
+/* A database's keys are nobody's under another secret, and keys made under it would be nobody's later: it has the number of its own. One without keys takes ours, and one of an older program. */
+static enum tg_db_result same_secret(struct tg_store *s, struct tg_err *err)
+{
+	uint32_t tag = 0;
+	bool keys = false;
+	struct tg_err later;
+	enum tg_db_result r = tg_db_tag(s->db, &tag, err);
+	if (r != TG_DB_OK || tag == s->secret)
+		return r;
+	r = tg_db_run(s->db, "SELECT 1 FROM api_key_secrets LIMIT 1", NULL, 0, any_row, &keys, NULL, err);
+	if (r == TG_DB_OK && keys && tag) {
+		tg_err_set(err, "%s: its keys are digests under another secret than that of %s: put the right one back", path_of(s->url), s->secret_from);
+		return TG_DB_BROKEN;
+	}
+	if (r == TG_DB_OK)
+		(void)tg_db_set_tag(s->db, s->secret, &later); /* if not now, then at the next start */
+	return r;
+}
+
+static enum tg_db_result hold_folder(struct tg_store *s, struct tg_err *err)
+{
+	int fd = s->folder >= 0 ? s->folder : tg_folder_hold(path_of(s->url), false, err);
+	s->folder = fd >= 0 ? fd : -1;
+	return fd == -2 ? TG_DB_AWAY : TG_DB_OK;
+}
+
+/* Nobody has needed a database here yet. One that somebody else makes while we only look comes too late: its secret was not there. */
+static bool is_none(const struct tg_store *s)
+{
+	return s->fresh && (s->looks || access(path_of(s->url), F_OK) != 0);
+}
+
+/* Who only reads finds one with nothing in it, and makes none. */
+static struct tg_db *nothing(struct tg_store *s, struct tg_err *err)
+{
+	if (!s->empty)
+		s->empty = tg_db_empty(err);
+	return s->empty;
 }
 
 static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
@@ -153,20 +224,29 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 		tg_err_set(err, "the database was away a moment ago"); /* who waits in line need not each wait for it */
 		return TG_DB_AWAY;
 	}
-	enum tg_db_result why;
+	enum tg_db_result why = hold_folder(s, err);
+	if (why != TG_DB_OK)
+		return why;
 	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
 	s->tried_us = tg_mono_us();
 	if (!s->db)
 		return why;
 	s->fresh = false;
 	s->tried_us = 0;
-	why = load(s, err);
+	(void)hold_folder(s, err); /* it may have been made just now */
+	why = same_secret(s, err);
+	if (why == TG_DB_OK)
+		why = load(s, err);
 	if (why != TG_DB_OK) {
 		lose(s, err);
 		return why;
 	}
-	if (atomic_exchange(&s->state, TG_STORE_OK) == TG_STORE_AWAY)
+	atomic_store(&s->state, TG_STORE_OK);
+	if (s->lost)
 		tg_log(TG_LOG_F_INFO, "store.back", NULL);
+	s->lost = false;
+	tg_db_close(s->empty);
+	s->empty = NULL;
 	return TG_DB_OK;
 }
 
@@ -290,10 +370,10 @@ static void free_retired(struct tg_store *s)
 bool tg_store_untidy(const struct tg_store *s)
 {
 	uint64_t due = atomic_load(&s->fold_us);
-	return due && tg_mono_us() >= due;
+	return (due && tg_mono_us() >= due) || tg_known_due(s->known);
 }
 
-void tg_store_tidy(struct tg_store *s)
+static void fold_identity(struct tg_store *s)
 {
 	uv_mutex_lock(&s->lock);
 	free_retired(s);
@@ -313,6 +393,32 @@ void tg_store_tidy(struct tg_store *s)
 	uv_mutex_unlock(&s->lock);
 	tg_identity_put(folded);
 	tg_identity_put(was);
+}
+
+/* Writing everybody takes seconds where they are many: changes are appended meanwhile, and go along. */
+static void fold_known(struct tg_store *s)
+{
+	struct tg_known_fold f;
+	struct tg_err why;
+	uv_mutex_lock(&s->lock);
+	bool now = s->db && tg_known_due(s->known) && tg_known_fold_begin(s->known, &s->end, &f);
+	struct tg_identity *d = now ? tg_identity_get(s->identity) : NULL;
+	uv_mutex_unlock(&s->lock);
+	if (!now)
+		return;
+	tg_known_fold_fill(&f, d);
+	uv_mutex_lock(&s->lock);
+	bool done = tg_known_fold_end(s->known, &f, &why);
+	uv_mutex_unlock(&s->lock);
+	if (!done && why.text[0])
+		not_written(&why);
+	tg_identity_put(d);
+}
+
+void tg_store_tidy(struct tg_store *s)
+{
+	fold_identity(s);
+	fold_known(s);
 }
 
 void tg_store_poll(struct tg_store *s)
@@ -370,11 +476,23 @@ static enum tg_db_result transact(struct tg_store *s, tg_store_change change, vo
 	return r;
 }
 
+/* What is to be changed is not there: the change finds that out, and nothing is kept of it. */
+static enum tg_db_result change_nothing(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err)
+{
+	enum tg_db_result r = nothing(s, err) ? tg_db_begin(s->empty, err) : TG_DB_AWAY;
+	if (r != TG_DB_OK)
+		return r;
+	r = change(s->empty, ctx, err);
+	tg_db_rollback(s->empty);
+	return r;
+}
+
 enum tg_db_result tg_store_write(struct tg_store *s, tg_store_change change, void *ctx, uint64_t *generation, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	enum tg_db_result r = transact(s, change, ctx, err);
-	if (r == TG_DB_OK && catch_up(s, err) != TG_DB_OK) {
+	bool none = s->looks && is_none(s);
+	enum tg_db_result r = none ? change_nothing(s, change, ctx, err) : transact(s, change, ctx, err);
+	if (r == TG_DB_OK && !none && catch_up(s, err) != TG_DB_OK) {
 		s->own_change = true; /* it is kept; it comes into force when it can be read */
 		tg_log(TG_LOG_F_ERROR, "store.not_read", "s:why", err->text, NULL);
 	}
@@ -416,9 +534,10 @@ enum tg_db_result tg_store_note(struct tg_store *s, tg_store_change change, void
 enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *ctx, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	enum tg_db_result r = reach(s, err);
+	bool none = is_none(s);
+	enum tg_db_result r = none ? (nothing(s, err) ? TG_DB_OK : TG_DB_AWAY) : reach(s, err);
 	if (r == TG_DB_OK)
-		r = look(s->db, ctx, err);
+		r = look(none ? s->empty : s->db, ctx, err);
 	if (s->db && (r == TG_DB_AWAY || r == TG_DB_BROKEN))
 		lose(s, err);
 	uv_mutex_unlock(&s->lock);
@@ -428,26 +547,31 @@ enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *
 bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);
-	bool ok = reach(s, err) == TG_DB_OK && tg_db_copy(s->db, to, err);
+	bool none = is_none(s);
+	if (none)
+		tg_err_set(err, "%s: there is no database yet", path_of(s->url));
+	bool ok = !none && reach(s, err) == TG_DB_OK && tg_db_copy(s->db, to, err);
 	uv_mutex_unlock(&s->lock);
 	return ok;
 }
 
-static char *beside(const char *path, const char *name)
+/* Tells a secret from another one; with 31 bits it is no help in finding it. */
+static uint32_t number_of(const uint8_t key[32])
 {
-	const char *slash = strrchr(path, '/');
-	size_t dir = slash ? (size_t)(slash + 1 - path) : 0, cap = dir + strlen(name) + 1;
-	char *p = malloc(cap);
-	if (p)
-		snprintf(p, cap, "%.*s%s", (int)dir, path, name);
-	return p;
+	uint8_t h[16];
+	uint32_t n;
+	crypto_generichash(h, sizeof h, (const unsigned char *)"tollgate secret number", 22, key, 32);
+	memcpy(&n, h, sizeof n);
+	n &= 0x7fffffff;
+	return n ? n : 1;
 }
 
 /* Keys are digests under this key: without it a database's keys are nobody's. */
-static bool take_secret(const char *path, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+static bool take_secret(struct tg_store *s, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
 {
 	uint8_t key[32];
-	char *file = beside(path, "secret.key");
+	const char *path = path_of(s->url);
+	char *file = tg_folder_file(path, "secret.key");
 	struct tg_err note = { "" };
 	struct tg_secret secret = { 0 };
 	struct stat st;
@@ -461,6 +585,9 @@ static bool take_secret(const char *path, const struct tg_secret *given, void (*
 		if (note.text[0] && warn)
 			warn(ctx, note.text);
 		tg_digest_key(key);
+		s->secret = number_of(key);
+		s->secret_from = given->n ? "TOLLGATE_SECRET" : "secret.key beside it";
+		tg_known_under(s->known, s->secret);
 	}
 	tg_secret_wipe(&secret);
 	explicit_bzero(key, sizeof key);
@@ -468,7 +595,29 @@ static bool take_secret(const char *path, const struct tg_secret *given, void (*
 	return ok;
 }
 
-struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+/* A start in a time without the database: with what it last said. Where that cannot be had, nobody may be told that he is unknown. */
+static bool begin_away(struct tg_store *s, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+{
+	char text[1024];
+	const char *known = tg_known_path(s->known);
+	s->identity = tg_known_read(s->known, s->uses);
+	if (s->identity)
+		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
+	else
+		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove both", err->text, known);
+	if (!s->identity && !(s->identity = tg_identity_blind_new())) {
+		tg_err_set(err, "out of memory");
+		return false;
+	}
+	atomic_fetch_add(&s->generation, 1);
+	s->lost = true;
+	if (warn)
+		warn(ctx, text);
+	return true;
+}
+
+/* ours: a secret, and later a database, are made where there are none. */
+static struct tg_store *open_store(const char *url, const struct tg_secret *secret, bool ours, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
 {
 	const char *path = path_of(url);
 	if (strncmp(url, "sqlite:", 7) != 0 && strstr(url, "://")) {
@@ -476,24 +625,25 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		return NULL;
 	}
 	struct tg_store *s = calloc(1, sizeof *s);
-	char *known = malloc(strlen(path) + 8);
+	struct tg_known *known = tg_known_new(path);
 	tg_err_set(err, "out of memory");
 	if (s && known) {
-		snprintf(known, strlen(path) + 8, "%s.known", path);
-		*s = (struct tg_store){ .url = strdup(url), .known = known, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
+		*s = (struct tg_store){ .url = strdup(url), .known = known, .folder = -1, .looks = !ours, .uses = tg_uses_new(), .told_us = tg_mono_us(), .tell_us = 60000000u };
 	}
 	if (!s || !known || !s->url || !s->uses || uv_mutex_init(&s->lock) || uv_mutex_init(&s->face)) {
 		free(s ? s->url : NULL);
 		tg_uses_free(s ? s->uses : NULL);
-		free(known);
+		tg_known_free(known);
 		free(s);
 		return NULL;
 	}
 	atomic_store(&s->state, TG_STORE_AWAY);
-	bool there = access(path, F_OK) == 0 || access(known, F_OK) == 0;
+	bool there = access(path, F_OK) == 0 || tg_known_there(known);
 	enum tg_db_result r = TG_DB_AWAY;
 	char text[640];
-	if (!take_secret(path, secret, warn, ctx, err)) {
+	if (hold_folder(s, err) != TG_DB_OK)
+		goto never;
+	if ((there || ours) && !take_secret(s, secret, warn, ctx, err)) {
 		if (there)
 			goto never;
 		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
@@ -502,6 +652,8 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 		s->closed = true;
 		return s; /* a folder that cannot be written: the rest of the gate needs no database */
 	}
+	if (hold_folder(s, err) != TG_DB_OK) /* the secret may have made it */
+		goto never;
 	if (!there) {
 		s->fresh = true;
 		s->identity = tg_identity_new();
@@ -515,17 +667,34 @@ struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, 
 	}
 	if ((r = reach(s, err)) == TG_DB_BROKEN)
 		goto never;
-	if (r != TG_DB_OK) {
-		s->identity = tg_known_read(known, s->uses);
-		atomic_fetch_add(&s->generation, 1);
-		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
-		if (warn)
-			warn(ctx, text);
-	}
+	if (r != TG_DB_OK && !begin_away(s, warn, ctx, err))
+		goto never;
 	return s;
 never:
 	tg_store_close(s);
 	return NULL;
+}
+
+struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+{
+	return open_store(url, secret, true, warn, ctx, err);
+}
+
+struct tg_store *tg_store_look(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err)
+{
+	return open_store(url, secret, false, warn, ctx, err);
+}
+
+bool tg_store_claim(const char *url, int *held, struct tg_err *err)
+{
+	*held = tg_folder_hold(path_of(url), true, err);
+	if (*held == -2)
+		return false;
+	struct tg_known *known = tg_known_new(path_of(url));
+	if (known && tg_known_there(known))
+		tg_known_forget(known);
+	tg_known_free(known);
+	return true;
 }
 
 void tg_store_close(struct tg_store *s)
@@ -534,13 +703,17 @@ void tg_store_close(struct tg_store *s)
 	if (!s)
 		return;
 	(void)tell_uses(s, &err);
+	fold_known(s); /* the command line has nobody who would do it later */
 	tg_db_close(s->db);
+	tg_db_close(s->empty);
 	tg_identity_put(s->identity);
 	tg_identity_put(s->retired);
 	tg_uses_free(s->uses);
 	uv_mutex_destroy(&s->lock);
 	uv_mutex_destroy(&s->face);
 	free(s->url);
-	free(s->known);
+	tg_known_free(s->known);
+	if (s->folder >= 0)
+		close(s->folder);
 	free(s);
 }

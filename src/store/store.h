@@ -4,7 +4,7 @@
  * requests once the gate has adopted that generation (gate/snapshot.h). It is a new one only where somebody's keys, users or tokens changed.
  *
  * What it last knew stays in force while the database is away: in memory, and for a start in that time in a file beside it (PATH.known, 0600: digests,
- * no key and no password hash), so that keys go on being keys. Blocking: for the job pool and the command line.
+ * no key and no password hash), so that keys go on being keys. Where that file says nothing, its identity is blind (policy/identity.h): it was there, and nobody knows who it knew. Blocking: for the job pool and the command line.
  */
 #include "policy/policy.h"
 #include "store/db.h"
@@ -16,11 +16,17 @@ enum tg_store_state { TG_STORE_OK, TG_STORE_AWAY };
 
 /*
  * url: "sqlite:PATH". PATH's secret (secret.key in its folder, or `secret` where it is not empty: TOLLGATE_SECRET) is made where it is missing, the
- * database when somebody first needs one (a start is no such need: most gates have keys of files only). A database that was there and is not, or is
+ * database when somebody first writes (a start is no such need: most gates have keys of files only). A database that was there and is not, or is
  * locked, is no failure: the store is AWAY and tries again in tg_store_poll. NULL: it can never work (damaged, written by a newer program, keys without their secret).
  * warn gets a sentence for people where something is not as it should be. Sets the process's digest key: before any digester is made.
  */
 struct tg_store *tg_store_open(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err);
+/* The same for whoever makes nobody: where there is no database and never was one, nothing is made; reads find nothing, and so do changes. */
+struct tg_store *tg_store_look(const char *url, const struct tg_secret *secret, void (*warn)(void *ctx, const char *text), void *ctx, struct tg_err *err);
+/*
+ * Before its files are replaced by others: nobody has the database open or might make it, until the descriptor *held is closed (-1: there is no folder yet); and what it last said is true no more. False: somebody does.
+ */
+bool tg_store_claim(const char *url, int *held, struct tg_err *err);
 void tg_store_close(struct tg_store *s); /* after the last snapshot of its identities */
 
 /* Looks for changes that others made (tollgate keys on the command line, another gate), and for a database that was away. */

@@ -361,6 +361,39 @@ def test_names_out_of_the_database_do_nothing_to_a_terminal(g):
     assert cli(g, "users", "remove", "v\x1b]0;t\x07\u2066w").returncode == 0, "it can be got rid of"
 
 
+@pytest.mark.parametrize("args,said,rc", [
+    (["keys", "list"], "0 keys", 0), (["users", "list"], "0 users", 0), (["usage"], "TOTAL", 0), (["keys", "revoke", "key_0000000000000000"], "no key", 1),
+    (["keys", "rotate", "key_0000000000000000"], "no key", 1), (["users", "disable", "nobody"], "nobody", 1), (["backup", "b"], "no database yet", 1),
+])
+def test_looking_makes_nothing(tmp_path, args, said, rc):
+    """S2-11: a command that makes nobody makes no database, no secret and no folder, and says what there is: nothing."""
+    p = run_cli(*args, cwd=tmp_path)
+    assert (p.returncode, list(tmp_path.iterdir())) == (rc, []) and said in p.stdout + p.stderr, p
+    assert "{" not in p.stderr
+
+
+def test_a_gate_that_is_only_asked_makes_nothing(gate):
+    g = gate(toml=LIMITS)
+    assert g.client(ADMIN).get(KEYS).json()["api_keys"] == [] and g.client(ADMIN).get("/api/v1/users").status_code == 200
+    assert not (g.dir / "data/tollgate.db").exists()
+    k = make(g, ["read_models"])
+    assert g.client(ADMIN).get(f"{KEYS}/{k['id']}").status_code == 200
+
+
+def test_what_the_command_line_says_of_its_database(g, tmp_path):
+    """Standard error is for what is wrong: nothing of a database that came back, though none was away; and a file that is none, or a backup that is none, is named."""
+    p = cli(g, "keys", "create", "k", "--permissions", "none")
+    assert (p.returncode, p.stderr) == (0, "")
+    assert (cli(g, "keys", "list").stderr, cli(g, "usage").stderr, cli(g, "backup", tmp_path / "b").stderr) == ("", "", "")
+    p = cli(g, "restore", tmp_path / "nowhere")
+    assert p.returncode == 1 and f"{tmp_path}/nowhere/manifest.json: cannot be read: No such file" in p.stderr
+    g.stop()
+    assert not any(r.get("event") == "store.back" for r in g.log())
+    (g.dir / "data/tollgate.db").write_bytes(b"this is no database, but it is long enough to be looked at" * 99)
+    p = cli(g, "keys", "list")
+    assert p.returncode == 1 and "data/tollgate.db: file is not a database" in p.stderr
+
+
 # ------------------------------------------------------------------------------------------------ the database away
 
 def test_database_gone_and_back(g):
@@ -501,6 +534,57 @@ def test_a_backup_follows_links_and_leaves_nothing_behind(g, tmp_path):
     g.start()
 
 
+def test_no_restore_over_a_gate_without_a_database(g, gate, tmp_path):
+    """A gate that has not needed a database yet would make one, under its own secret: it must be stopped first. Nothing is touched, and what it answers is so after a restart."""
+    make(g, ["read_models"])
+    assert cli(g, "backup", tmp_path / "b").returncode == 0
+    other = gate(toml=LIMITS)
+    secret = (other.dir / "data/secret.key").read_bytes()
+    assert not (other.dir / "data/tollgate.db").exists()
+    p = cli(other, "restore", tmp_path / "b", "--force")
+    assert p.returncode == 1 and "stop the gate" in p.stderr
+    assert (other.dir / "data/secret.key").read_bytes() == secret and not (other.dir / "data/tollgate.db").exists()
+    k = make(other, ["read_models"])
+    other.stop()
+    other.start()
+    assert other.client(k["key"]).get("/v1/models").status_code == 200
+    other.stop()
+    assert cli(other, "restore", tmp_path / "b", "--force").returncode == 0
+    other.start()
+
+
+def test_a_database_and_its_secret_belong_together(gate):
+    """S2-21: under another secret every key would be nobody's: the gate does not start, and says so; nor while the database is away does it call its keys unknown. One without keys takes the secret it meets."""
+    g = gate(toml=LIMITS, env={"TOLLGATE_SECRET": "a" * 32})
+    k = make(g, ["read_models"])
+    g.stop()
+    g.env["TOLLGATE_SECRET"] = "b" * 32
+    p = cli(g, "serve", "--config", g.config)
+    assert p.returncode == 1 and "another secret than that of TOLLGATE_SECRET" in p.stderr
+    p = cli(g, "keys", "create", "x", "--permissions", "none")
+    assert p.returncode == 1 and "another secret" in p.stderr
+    db = g.dir / "data/tollgate.db"
+    db.rename(g.dir / "away.db")
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 503
+    g.stop()
+    g.env["TOLLGATE_SECRET"] = "a" * 32
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200
+    g.stop()
+    (g.dir / "away.db").rename(db)
+    with sqlite3.connect(db) as c:
+        c.execute("DELETE FROM api_keys")
+        c.execute("DELETE FROM api_key_secrets")
+    c.close()
+    g.env["TOLLGATE_SECRET"] = "b" * 32
+    g.start()
+    k = make(g, ["read_models"])
+    g.stop()
+    g.start()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200
+
+
 def test_many_changes_at_once(g):
     """Two hundred creations at the same time, some of whose clients leave: each answered one works, no other request waits, and past the bound it is 503."""
     def one(i):
@@ -582,3 +666,94 @@ def test_keys_that_come_by_the_thousand_and_by_other_hands(gate, worker):
         db.execute("DELETE FROM api_key_secrets WHERE key_id = ?", (f"key_{n - 1:016d}",))
     until(lambda: status(flood[-1]) == 401, 5 * SLOW, "a secret that was deleted by hand being out")
     assert status(flood[-2]) == 200
+
+
+def without_database(g, known):
+    """Stopped, without its database, and with that much of what it last said (None: without the file), started again."""
+    g.stop()
+    db, file = g.dir / "data/tollgate.db", g.dir / "data/tollgate.db.known"
+    db.rename(g.dir / "away.db")
+    if known is None:
+        file.unlink()
+        db.mkdir()  # something is there, and it cannot be read
+    else:
+        file.write_bytes(file.read_bytes()[:known])
+    g.start()
+    return db
+
+
+@pytest.mark.parametrize("known", [0, 150, None], ids=["emptied", "cut", "gone"])
+def test_nobody_is_unknown_while_nothing_is_known(gate, known):
+    """S3-29: with neither the database nor what it last said, its keys and tokens are 503, which is no guess; the gate is not ready and says why; nothing is made in the database's place. Keys of the configuration work."""
+    g = gate(toml={**LIMITS, "auth": {"guesses": "5/minute"}}, env={"INFERNO_ADMIN_PASSWORD": "correct horse battery"})
+    k = make(g, ["read_models"])
+    token = g.client().post("/api/v1/auth/login", json={"username": "admin", "password": "correct horse battery"}).json()["token"]
+    db = without_database(g, known)
+    assert re.search(r"warning: the database is away .*503", g.stderr())
+    c, start = g.client(k["key"]), time.monotonic()
+    for _ in range(12):
+        r = c.get("/auth/verify")
+        assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1 and "database" in r.text
+    assert time.monotonic() - start < 2 * SLOW  # twelve guesses would have been delayed by more
+    assert g.client(headers={"Authorization": f"Bearer {token}"}).get("/auth/verify").status_code == 503
+    assert g.client().get("/readyz").status_code == 503 and g.client().get("/livez").status_code == 200
+    assert g.client().get("/health").json() == {"status": "degraded", "checks": {"database": "unhealthy"}}
+    assert g.client(ADMIN).get("/auth/verify").status_code == 200
+    assert g.client("sk-somebody-made-this-up").get("/auth/verify").status_code == 401
+    assert g.client().get("/auth/verify").status_code == 401
+    assert g.client(ADMIN).post(KEYS, json={"name": "x", "permissions": []}).status_code == 503 and (known is None or not db.exists())
+    if known is None:
+        db.rmdir()
+    (g.dir / "away.db").rename(db)
+    until(lambda: c.get("/auth/verify").status_code == 200, 5 * SLOW, "the database being found again")
+    assert g.client().get("/readyz").status_code == 200
+    assert g.client("tg_" + "a" * 16 + "_" + "b" * 44).get("/auth/verify").status_code == 401
+
+
+def seed(g, n):
+    """That many keys by hand, as fast as SQLite takes them. Their digests are nobody's."""
+    with sqlite3.connect(g.dir / "data/tollgate.db") as db:
+        db.executemany("INSERT INTO api_keys VALUES (?, 'n', 'read_models', '{}', 't', 1700000000, NULL, NULL, NULL)", ((f"key_{i:016d}",) for i in range(n)))
+        db.executemany("INSERT INTO api_key_secrets VALUES (?, ?, 'tg_000000', 1700000000, NULL)", ((hashlib.sha256(str(i).encode()).hexdigest(), f"key_{i:016d}") for i in range(n)))
+    db.close()
+
+
+def test_a_change_writes_what_changed(g):
+    """S2-18: what is known is added to, not written anew, so that revoking costs the same with many keys; a start without the database knows of it."""
+    k, kept = make(g, ["read_models"]), make(g, ["read_models"])
+    g.stop()
+    seed(g, 5000)
+    g.start()
+    file = g.dir / "data/tollgate.db.known"
+    before = file.stat()
+    assert before.st_size > 5000 * 100
+    for i in range(20):
+        assert g.client(ADMIN).delete(f"{KEYS}/key_{i:016d}").status_code == 204
+    assert g.client(ADMIN).delete(f"{KEYS}/{k['id']}").status_code == 204
+    after = file.stat()
+    assert after.st_ino == before.st_ino and 0 < after.st_size - before.st_size < 21 * 600
+    g.kill()  # what was answered is there
+    db = g.dir / "data/tollgate.db"
+    for name in ("tollgate.db", "tollgate.db-wal", "tollgate.db-shm"):
+        if (g.dir / "data" / name).exists():
+            (g.dir / "data" / name).rename(g.dir / name)
+    g.start()
+    assert "4981 keys are known" in g.stderr() and not db.exists()
+    assert g.client(k["key"]).get("/auth/verify").status_code == 401 and g.client(kept["key"]).get("/auth/verify").status_code == 200
+
+
+@pytest.mark.slow
+def test_very_many_keys_are_known_too(g):
+    """More keys than what is known had room for once: a revocation is answered within a second, and a start without the database tells nobody that he is unknown."""
+    k = make(g, ["read_models"])
+    g.stop()
+    seed(g, 200_001)
+    g.start()
+    took = []
+    for i in range(20):
+        start = time.monotonic()
+        assert g.client(ADMIN).delete(f"{KEYS}/key_{i:016d}").status_code == 204
+        took.append(time.monotonic() - start)
+    assert sorted(took)[10] < 0.2 * SLOW and max(took) < SLOW
+    without_database(g, 1 << 30)
+    assert g.client(k["key"]).get("/auth/verify").status_code == 200

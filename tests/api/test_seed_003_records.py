@@ -24,7 +24,9 @@ MISSING = "01K7CXYHJ7BR4E87VVTG8FN404"
 
 @pytest.fixture(scope="module")
 def g(module_gate):
-    return module_gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"limits": {"poll": "off"}})
+    g = module_gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"limits": {"poll": "off"}})
+    assert g.client(ADMIN).post("/api/v1/auth/api-keys", json={"name": "k", "permissions": []}).status_code == 201  # the database is made by the first who writes
+    return g
 
 
 @pytest.fixture
@@ -35,7 +37,6 @@ def c(g):
 
 @pytest.fixture
 def empty(g, c):
-    c.get(CONFIGS)  # the database is made by the first who needs one
     with sqlite3.connect(g.dir / "data/tollgate.db") as db:
         for table in ("configs", "artifacts", "jobs"):
             db.execute(f"DELETE FROM {table}")

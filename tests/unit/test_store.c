@@ -6,7 +6,6 @@
 #include <cmocka.h>
 #include "policy/key_limits.h"
 #include "store/identity.h"
-#include "store/known.h"
 #include "store/migrations.h"
 #include "store/store.h"
 #include <sodium.h>
@@ -166,6 +165,49 @@ static void test_users(void **state)
 	tg_store_close(s);
 }
 
+/* What a start says in a time without a database; NULL: it knows nothing. */
+static struct tg_identity *known(void)
+{
+	char away[160];
+	uint64_t generation;
+	snprintf(away, sizeof away, "%s/copy", dir);
+	assert_int_equal(rename(path, away), 0);
+	struct tg_store *s = open_store();
+	assert_int_equal(tg_store_state(s), TG_STORE_AWAY);
+	struct tg_identity *d = tg_store_identity(s, &generation);
+	tg_store_close(s);
+	assert_int_equal(rename(away, path), 0);
+	if (d && !tg_identity_keys(d) && !tg_identity_users(d)) {
+		tg_identity_put(d);
+		return NULL;
+	}
+	return d;
+}
+
+static char known_text[1 << 16];
+
+static size_t read_known(void)
+{
+	char name[160];
+	snprintf(name, sizeof name, "%s.known", path);
+	FILE *f = fopen(name, "r");
+	assert_non_null(f);
+	size_t n = fread(known_text, 1, sizeof known_text, f);
+	fclose(f);
+	assert_true(n < sizeof known_text);
+	return n;
+}
+
+static void write_known(size_t n)
+{
+	char name[160];
+	snprintf(name, sizeof name, "%s.known", path);
+	FILE *f = fopen(name, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(known_text, 1, n, f), n);
+	fclose(f);
+}
+
 /* What `known` says after a round trip is what the database said, but for names and passwords. */
 static void test_what_is_known(void **state)
 {
@@ -176,9 +218,7 @@ static void test_what_is_known(void **state)
 	write_ok(s, insert_key, &k);
 	write_ok(s, insert_user, &u);
 	tg_store_close(s);
-	char known[160];
-	snprintf(known, sizeof known, "%s.known", path);
-	struct tg_identity *d = tg_known_read(known, NULL);
+	struct tg_identity *d = known();
 	assert_non_null(d);
 	const struct tg_principal *p = tg_identity_key(d, k.digest);
 	assert_non_null(p);
@@ -191,17 +231,176 @@ static void test_what_is_known(void **state)
 	assert_int_equal(who->tokens_from, 9);
 	assert_false(tg_identity_named(d));
 	tg_identity_put(d);
-	/* Cut anywhere it is nothing. */
-	FILE *f = fopen(known, "r");
-	static char text[4096];
-	size_t n = fread(text, 1, sizeof text, f);
-	fclose(f);
-	for (size_t cut = 0; cut < n - 1; cut += 7) {
-		f = fopen(known, "w");
-		fwrite(text, 1, cut, f);
-		fclose(f);
-		assert_null(tg_known_read(known, NULL));
+	/* Cut anywhere, in the changes too, it is nothing: a part of it would be rights that were taken away since. */
+	size_t n = read_known();
+	for (size_t cut = 0; cut < n; cut += 7) {
+		write_known(cut);
+		assert_null(known());
 	}
+	/* Nor with a byte that is another, behind its first line. */
+	for (size_t at = 96; at < n; at += 5) {
+		known_text[at] ^= 1;
+		write_known(n);
+		known_text[at] ^= 1;
+		assert_null(known());
+	}
+	write_known(n);
+	d = known();
+	assert_non_null(d);
+	tg_identity_put(d);
+}
+
+static enum tg_db_result end_token(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	(void)ctx;
+	return tg_tokens_revoke(db, "01ARZ3NDEKTSV4RRFFQ69G5FAV", 4102444800, 200, err);
+}
+
+static enum tg_db_result drop_user(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct row *r = ctx;
+	return tg_users_delete(db, r->u.id, &r->found, err);
+}
+
+static enum tg_db_result change_user(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct row *r = ctx;
+	return tg_users_update(db, &r->u, &r->found, err);
+}
+
+static ino_t known_file(off_t *size)
+{
+	char name[160];
+	struct stat st;
+	snprintf(name, sizeof name, "%s.known", path);
+	assert_int_equal(stat(name, &st), 0);
+	*size = st.st_size;
+	return st.st_ino;
+}
+
+/* Each kind of change is added at the file's end; nothing that stood there is written again. */
+static void test_changes_are_appended(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0), other = key_row("key_bbbbbbbbbbbbbbbb", 8, 0),
+		   u = { .u = { .id = "usr_aaaaaaaaaaaaaaaa", .name = "ann", .password = "x", .perms = TG_PERM_ALL, .limits = "{}", .tokens_from_s = 9 } }, gone = u;
+	gone.u.id = "usr_bbbbbbbbbbbbbbbb";
+	gone.u.name = "bob";
+	off_t before, after;
+	write_ok(s, insert_key, &k);
+	ino_t ino = known_file(&before);
+	write_ok(s, insert_key, &other);
+	write_ok(s, insert_user, &u);
+	write_ok(s, insert_user, &gone);
+	write_ok(s, revoke_key, &k);
+	write_ok(s, drop_user, &gone);
+	u.u.perms = TG_PERM_read_models;
+	u.u.tokens_from_s = 77;
+	write_ok(s, change_user, &u);
+	write_ok(s, end_token, NULL);
+	assert_int_equal(known_file(&after), ino);
+	assert_in_range(after - before, 500, 7 * 500);
+	struct tg_identity *d = known();
+	assert_non_null(d);
+	assert_null(tg_identity_key(d, k.digest));
+	assert_non_null(tg_identity_key(d, other.digest));
+	assert_int_equal(tg_identity_keys(d), 1);
+	assert_int_equal(tg_identity_users(d), 1);
+	const struct tg_user *who = tg_identity_user(d, TG_S("usr_aaaaaaaaaaaaaaaa"));
+	assert_non_null(who);
+	assert_int_equal(who->who.perms, TG_PERM_read_models);
+	assert_int_equal(who->tokens_from, 77);
+	assert_true(tg_identity_revoked(d, TG_S("01ARZ3NDEKTSV4RRFFQ69G5FAV")));
+	tg_identity_put(d);
+	tg_store_close(s);
+	/* A start writes nothing where nothing changed. */
+	s = open_store();
+	off_t now;
+	assert_int_equal(known_file(&now), ino);
+	assert_int_equal(now, after);
+	tg_store_close(s);
+	/* What a crash left half written was answered to nobody. */
+	size_t n = read_known();
+	memcpy(known_text + n, "{\"key\":\"0808", 12);
+	write_known(n + 12);
+	d = known();
+	assert_non_null(d);
+	assert_non_null(tg_identity_key(d, other.digest));
+	tg_identity_put(d);
+	/* And the next start makes the file whole. */
+	s = open_store();
+	write_ok(s, revoke_key, &other);
+	d = known();
+	assert_non_null(d);
+	assert_null(tg_identity_key(d, other.digest));
+	assert_int_equal(tg_identity_users(d), 1);
+	tg_identity_put(d);
+	tg_store_close(s);
+}
+
+/* Two processes: each change is written once, whoever sees it first. */
+static void test_two_who_append(void **state)
+{
+	(void)state;
+	struct tg_store *a = open_store(), *b = open_store();
+	char id[16][24];
+	struct row r[16];
+	off_t one, both;
+	for (unsigned i = 0; i < 16; i++) {
+		snprintf(id[i], sizeof id[i], "key_%016u", i);
+		r[i] = key_row(id[i], (uint8_t)(i + 1), 0);
+		write_ok(i % 2 ? a : b, insert_key, &r[i]);
+		if (i % 3 == 0)
+			tg_store_poll(i % 2 ? b : a);
+	}
+	(void)known_file(&one);
+	tg_store_poll(a);
+	tg_store_poll(b);
+	(void)known_file(&both);
+	assert_int_equal(one, both);
+	struct tg_identity *d = known();
+	assert_non_null(d);
+	assert_int_equal(tg_identity_keys(d), 16);
+	tg_identity_put(d);
+	write_ok(b, revoke_key, &r[3]);
+	tg_store_close(b);
+	tg_store_close(a);
+	d = known();
+	assert_non_null(d);
+	assert_null(tg_identity_key(d, r[3].digest));
+	tg_identity_put(d);
+}
+
+/* A file that does not lead to the change is worth nothing any more; then it is made anew, in time. */
+static void test_a_gap_is_no_knowledge(void **state)
+{
+	(void)state;
+	struct tg_store *s = open_store();
+	struct row k = key_row("key_aaaaaaaaaaaaaaaa", 7, 0), other = key_row("key_bbbbbbbbbbbbbbbb", 8, 0), third = key_row("key_cccccccccccccccc", 9, 0);
+	write_ok(s, insert_key, &k);
+	size_t n = read_known();
+	write_ok(s, insert_key, &other);
+	write_known(n); /* an older copy */
+	write_ok(s, revoke_key, &k);
+	assert_null(known());
+	assert_true(tg_store_untidy(s));
+	write_ok(s, insert_key, &third);
+	assert_null(known());
+	tg_store_tidy(s);
+	struct tg_identity *d = known();
+	assert_non_null(d);
+	assert_null(tg_identity_key(d, k.digest));
+	assert_int_equal(tg_identity_keys(d), 2);
+	tg_identity_put(d);
+	/* Another's file under the name, though it ends at the same number: here, no list at all. */
+	write_known(0);
+	write_ok(s, revoke_key, &third);
+	tg_store_close(s); /* sees to it where nobody else will */
+	d = known();
+	assert_non_null(d);
+	assert_int_equal(tg_identity_keys(d), 1);
+	tg_identity_put(d);
 }
 
 static void test_known_while_the_database_is_away(void **state)
@@ -375,7 +574,7 @@ static void test_folding(void **state)
 	(void)state;
 	struct tg_store *s = open_store();
 	struct row r[40];
-	char id[40][24], known[160];
+	char id[40][24];
 	uint64_t generation;
 	for (unsigned i = 0; i < 40; i++) {
 		snprintf(id[i], sizeof id[i], "key_%016u", i);
@@ -397,8 +596,7 @@ static void test_folding(void **state)
 	assert_false(has(s, r[0].digest, r[0].k.perms));
 	assert_true(has(s, r[1].digest, r[1].k.perms));
 	/* What is known of a crash at this moment is what was answered. */
-	snprintf(known, sizeof known, "%s.known", path);
-	struct tg_identity *d = tg_known_read(known, NULL);
+	struct tg_identity *d = known();
 	assert_non_null(d);
 	assert_null(tg_identity_key(d, r[0].digest));
 	assert_int_equal(tg_identity_keys(d), 39);
@@ -488,7 +686,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_a_key_from_row_to_principal), T(test_users), T(test_what_is_known), T(test_known_while_the_database_is_away), T(test_changes_of_others_are_seen),
+		T(test_a_key_from_row_to_principal), T(test_users), T(test_what_is_known), T(test_changes_are_appended), T(test_two_who_append), T(test_a_gap_is_no_knowledge),
+		T(test_known_while_the_database_is_away), T(test_changes_of_others_are_seen),
 		T(test_each_change_is_caught_up_with), T(test_who_is_far_behind_reads_everybody),
 		T(test_folding), T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
 	};
