@@ -130,6 +130,8 @@ static bool data_cell(struct tg_csv *r, struct tg_slice cell)
 		return number(r, column, cell, v, whole);
 	if (!tg_utf8_valid(cell.p, cell.n))
 		return at_cell(r, "is no valid UTF-8");
+	if (memchr(cell.p, 0, cell.n))
+		return at_cell(r, "must not hold a NUL");
 	if (type == TG_COLUMN_NUMBER && !to_texts(r, column))
 		return false;
 	enum tg_put put = tg_build_text(b, column, cell);

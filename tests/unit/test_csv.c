@@ -41,6 +41,11 @@ static void test_faults(void **state)
 			fail_msg("%s\n: %s: %s", rows[i].body, o.ok ? "taken" : o.fault.field, o.fault.why);
 		outcome_free(&o);
 	}
+	struct outcome o = read_all_ways(CSV, TG_S("a,b\n1,x\n2,\"y\0z\"\n"));
+	assert_false(o.ok);
+	assert_string_equal(o.fault.field, "row 3, column b");
+	assert_string_equal(o.fault.why, "must not hold a NUL");
+	outcome_free(&o);
 }
 
 /* Each beside the JSON of the same table. */
