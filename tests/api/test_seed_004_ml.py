@@ -422,6 +422,8 @@ def test_a_model_that_applications_do_not_fit(c):
     fault(predict(c, b["model_id"]), "applications", 'lack "shoe_size"')
     b = trained(c, data={"columns": ["loan_grade", "y"], "data": [[i % 9, int(i % 9 > 4)] for i in range(60)]}, cv_folds=2)
     fault(predict(c, b["model_id"]), "applications", '"loan_grade" holds text')
+    b = trained(c, data={"columns": ["loan_grade_A", "loan_grade_size", "y"], "data": [[i % 2, i % 5, int(i % 9 > 4)] for i in range(60)]}, cv_folds=2)
+    fault(predict(c, b["model_id"]), "applications", 'lack "loan_grade_size"')  # it was more than 0 and 1: no text's code
 
 
 def test_random_bodies(g, c, model):

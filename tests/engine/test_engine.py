@@ -123,6 +123,15 @@ def test_trees_of_numbers(one, method):
     assert one.train(ulid(14), method, "y", task="classification")[-1]["error"] == "The target y has more than two values; a classification is between two."
 
 
+def test_numbers_that_cannot_be_measured(one):
+    """A residual past a double is no lack of memory."""
+    rows = [[i, (-1) ** (i // 3) * (1.7e308 if i in (4, 9) else i)] for i in range(20)]
+    job = ulid(16)
+    assert one.intake("train", job, {"data": {"columns": ["a", "y"], "data": [[y, x] for x, y in rows]}}).status_code == 200
+    errors = {one.train(job, target="y", seed=seed, test_size=0.5)[-1].get("error") for seed in range(12)}
+    assert "The numbers are too large to measure the model with." in errors and "There is not enough memory." not in errors, errors
+
+
 def test_models_of_earlier_versions(one):
     """What the first version wrote is read and predicts what it said there; what a later one wrote is refused by its head."""
     folder = ROOT / "tests/engine/models"
