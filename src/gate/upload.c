@@ -28,6 +28,7 @@ struct tg_upload {
 	uint64_t ready_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
 	char boundary[2 * TG_BOUNDARY_MAX + 1]; /* of a form, in hexadecimal; a copy, for the head moves while the engine is awaited */
 	bool chunked, expects;
+	bool full;                 /* there is no memory for the engine's answer */
 	bool deaf;                 /* the engine takes nothing any more: it has answered, or ended */
 };
 
@@ -227,16 +228,19 @@ static void answered(struct tg_upload *u)
 	go_on(x, judge(x, &conf, done, status));
 }
 
-static bool keep_answer(void *ctx, const char *p, size_t n)
-{
-	struct tg_exchange *x = ctx;
-	tg_buf_put(&x->collected, p, n);
-	return !x->collected.failed;
-}
-
 static struct tg_upload *of(struct tg_upconn *c)
 {
 	return (struct tg_upload *)((struct tg_exchange *)c->x)->parked;
+}
+
+static bool keep_answer(void *ctx, const char *p, size_t n)
+{
+	struct tg_exchange *x = ctx;
+	size_t had = x->collected.cap;
+	tg_buf_put(&x->collected, p, n);
+	if (!x->collected.failed && x->collected.cap > had && x->collected.cap > TG_UPLOAD_ANSWER_ORDINARY && !tg_exchange_charge(x, x->collected.cap - had))
+		of(x->up)->full = true;
+	return !x->collected.failed && !of(x->up)->full;
 }
 
 static void on_event(struct tg_upconn *c, int events)
@@ -262,7 +266,7 @@ static void on_event(struct tg_upconn *c, int events)
 		return;
 	}
 	if (!tg_h1_reader_feed(&u->reader, p, (size_t)n, keep_answer, x)) {
-		go_on(x, rubbish(x));
+		go_on(x, u->full ? fail(x, TG_E_unavailable, "memory", "The gate is out of memory for answers; try again soon.") : rubbish(x));
 		return;
 	}
 	if (u->reader.done) {
