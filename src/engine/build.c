@@ -184,22 +184,7 @@ static bool more_slots(struct tg_build_column *c)
 	return true;
 }
 
-bool tg_build_to_texts(struct tg_build *b, unsigned column)
-{
-	struct tg_build_column *c = &b->columns[column];
-	uint32_t *word = malloc((size_t)b->cap * sizeof *word);
-	if (!word)
-		return false;
-	for (uint64_t i = 0; i < b->cap; i++)
-		word[i] = TG_FRAME_NO_WORD;
-	free(c->number);
-	c->number = NULL;
-	c->word = word;
-	c->type = TG_COLUMN_TEXT;
-	return true;
-}
-
-enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, struct tg_slice text)
+enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text)
 {
 	struct tg_build_column *c = &b->columns[column];
 	if (c->type != TG_COLUMN_TEXT) {
@@ -215,7 +200,7 @@ enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, 
 	for (; c->slots[at]; at = (at + 1) & (c->nslots - 1)) {
 		const union tg_build_word *w = &c->words[c->slots[at] - 1];
 		if (w->is.hash == hash && w->is.n == text.n && memcmp(c->text.p + w->is.at, text.p, text.n) == 0) {
-			c->word[row] = c->slots[at] - 1;
+			c->word[b->rows] = c->slots[at] - 1;
 			return TG_PUT_OK;
 		}
 	}
@@ -235,7 +220,7 @@ enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, 
 	tg_buf_slice(&c->text, text);
 	if (c->text.failed)
 		return TG_PUT_MEMORY;
-	c->word[row] = c->nwords;
+	c->word[b->rows] = c->nwords;
 	c->slots[at] = ++c->nwords;
 	return TG_PUT_OK;
 }

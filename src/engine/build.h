@@ -58,13 +58,7 @@ bool tg_build_column(struct tg_build *b);
 bool tg_build_row(struct tg_build *b);
 bool tg_build_row_end(struct tg_build *b);
 enum tg_put tg_build_first(struct tg_build *b, struct tg_build_column *c, enum tg_column_type type);
-enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, struct tg_slice text);
-static inline enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text)
-{
-	return tg_build_text_at(b, column, b->rows, text);
-}
-/* A column of numbers is one of texts from now on, all of them null: the caller has what they were, and puts it (tg_build_text_at). False: no memory. */
-bool tg_build_to_texts(struct tg_build *b, unsigned column);
+enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text);
 static inline enum tg_put tg_build_number(struct tg_build *b, unsigned column, double v, bool whole)
 {
 	struct tg_build_column *c = &b->columns[column];

@@ -1,7 +1,7 @@
 #pragma once
 /*
- * CSV by RFC 4180: commas, quotes, a header row; line ends CRLF or LF; a byte order mark is passed over; a line with nothing on it is none. An empty cell is null. A column whose other cells are
- * all numbers as JSON writes them holds numbers, any other holds texts; quotes say nothing about that. Spaces belong to the cell. Rows are counted as a spreadsheet shows them: the header is row 1.
+ * CSV by RFC 4180: commas, quotes, a header row; line ends CRLF or LF; a byte order mark is passed over; a line with nothing on it is none. What a cell is, csv_cell.h says; quotes say nothing about
+ * that. What is missing is null. A column holds numbers or texts; one with both is at fault. Rows are counted as a spreadsheet shows them: the header is row 1.
  */
 #include "engine/frame.h"
 

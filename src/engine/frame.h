@@ -63,7 +63,7 @@ struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err)
 
 /*
  * Reading. A reader takes a whole request body piece by piece; members of the object that are no frames are kept as they are written (members, at most TG_INTAKE_MEMBERS_MAX bytes).
- * It needs at most six times the bytes it was fed (cells of one digit each), and 500 bytes a column; with numbers of six digits about as many as it was fed. A frame may have no rows: whether that will do
+ * It needs at most six times the bytes it was fed (cells of one digit each), and 500 bytes a column; with numbers of six digits about twice as many as it was fed. A frame may have no rows: whether that will do
  * is for whoever uses it.
  */
 #define TG_INTAKE_MEMBERS_MAX 65536
