@@ -3,6 +3,7 @@
  * A frame that grows row by row, whatever it is read from. Nothing is allocated a cell: columns grow together by half, so that a table of numbers needs at most 12 bytes a cell while it is read; a
  * text is kept once a column. A column's type is that of its first cell that is no null.
  */
+#include "engine/charge.h"
 #include "engine/frame.h"
 
 enum tg_put {
@@ -32,6 +33,7 @@ struct tg_build_column {
 struct tg_build {
 	struct tg_frame_owner owner; /* first: the frame made of it is freed through it */
 	struct tg_frame frame;
+	struct tg_charge *charge;    /* what grows is asked for; NULL: it is not. The caller's, and set before the first name */
 	bool keep;                   /* false: cells are checked and counted, nothing is kept of them */
 	unsigned ncolumns;           /* as named, or as many as the first row has cells */
 	unsigned nnames;
@@ -45,6 +47,11 @@ struct tg_build {
 	struct tg_buf text;
 	uint64_t *ends;
 };
+/* What is not asked for as it grows, because it grows with every cell or once: the reader adds it to its own (tg_frame_reader_feed). */
+static inline uint64_t tg_build_buffers(const struct tg_build *b)
+{
+	return b ? b->names.cap + b->text.cap : 0;
+}
 
 /* max_bytes: of the body, a ceiling for what is kept as it was written. lines: rows are kept so, too. NULL: no memory. */
 struct tg_build *tg_build_new(bool keep, bool lines, uint64_t max_bytes);

@@ -45,6 +45,16 @@ void tg_csv_free(struct tg_csv *r)
 	free(r);
 }
 
+void tg_csv_charge(struct tg_csv *r, struct tg_charge *c)
+{
+	r->b->charge = c;
+}
+
+uint64_t tg_csv_holds(const struct tg_csv *r)
+{
+	return r->cell.cap + tg_build_buffers(r->b);
+}
+
 static bool at_row(struct tg_csv *r, const char *why)
 {
 	char field[160];
@@ -139,7 +149,7 @@ static bool header_end(struct tg_csv *r)
 {
 	struct tg_build *b = r->b;
 	r->header = true;
-	r->first = calloc(b->nnames, sizeof *r->first);
+	r->first = tg_charge(b->charge, b->nnames * sizeof *r->first) ? calloc(b->nnames, sizeof *r->first) : NULL;
 	if (!r->first)
 		return tg_fault_memory(r->f);
 	while (b->ncolumns < b->nnames)

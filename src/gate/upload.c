@@ -91,7 +91,7 @@ static bool send_head(struct tg_upload *u)
 	struct tg_buf *b = &x->gl->loop->obuf;
 	b->len = 0;
 	b->failed = false;
-	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu", u->conf.kind, u->conf.id, (unsigned long long)x->snap->config->ml_max_body_bytes);
+	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu&owner=%s", u->conf.kind, u->conf.id, (unsigned long long)x->snap->config->ml_max_body_bytes, x->principal->id);
 	if (u->boundary[0])
 		tg_buf_fmt(b, "&boundary=%s", u->boundary);
 	tg_buf_fmt(b, " HTTP/1.1\r\nHost: engine\r\nContent-Type: %s\r\n", types[u->conf.type]);
@@ -173,18 +173,28 @@ enum tg_step tg_upload_feed(struct tg_exchange *x, char *p, size_t n, size_t *us
 
 /* ---- the engine's answer ---- */
 
+static enum tg_step too_much(struct tg_exchange *x, bool of_key)
+{
+	if (of_key)
+		return tg_answer_problem(x, TG_E_rate_limited, "too_many_uploads", "This key has as much data being taken in as one may; try again when some of it is done.", NULL, "Retry-After: 2\r\n");
+	return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+}
+
 /* {"field":...,"why":...} to the client in its own shape. */
 static enum tg_step at_fault(struct tg_exchange *x, uint16_t status, struct tg_slice body)
 {
 	json_t *o = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL);
 	const char *field = json_string_value(json_object_get(o, "field")), *why = json_string_value(json_object_get(o, "why"));
 	enum tg_step r;
-	if (status == 413) {
-		r = too_large(x);
+	char text[512];
+	if (status == 429) { /* also without a body that says more: of a connection too many */
+		r = too_much(x, field && strcmp(field, "owner") == 0);
 	} else if (!field || !why) {
 		r = rubbish(x);
+	} else if (status == 413) {
+		snprintf(text, sizeof text, "The body %s.", why);
+		r = fail(x, TG_E_too_large, "body_too_large", text);
 	} else {
-		char text[512];
 		snprintf(text, sizeof text, "Validation error on %s: %s", field[0] ? field : "body", why);
 		r = tg_answer_problem(x, TG_E_bad_field, "bad_body", text, field[0] ? field : "body", NULL);
 	}
@@ -205,8 +215,8 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *co
 	switch (status) {
 	case 200: return x->received ? done(x, conf, body) : rubbish(x); /* it cannot know what it has not read */
 	case 400:
-	case 413: return at_fault(x, status, body);
-	case 429: return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+	case 413:
+	case 429: return at_fault(x, status, body);
 	case 507: return tg_spool_full(x);
 	case 503: return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine cannot take this now; try again.", NULL, "Retry-After: 2\r\n");
 	default: return rubbish(x);
