@@ -165,11 +165,15 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 		struct tg_buf b;
 		tg_buf_init(&b, ANSWER_MAX);
 		put_answer(&b, f, members, hash, in->bytes);
+		bool heard = !b.failed && tg_http_answer(h, 200, tg_buf_view(&b));
 		if (b.failed)
 			tg_service_error(h, 500, "the answer is too large");
-		else
-			tg_http_answer(h, 200, tg_buf_view(&b));
 		tg_buf_free(&b);
+		if (!heard && f) { /* who asked has gone, and nobody knows of it */
+			unlinkat(s->spool, name, 0);
+			tg_frame_free(f);
+			return;
+		}
 		/* After the answer: on a busy disk this takes as long as all the rest of a small job. A frame that a power cut takes away in between is seen by its digest, and its job fails. */
 		if (f && !tg_spool_sync(s->spool, name))
 			fprintf(stderr, "tollgate-engine: %s cannot be synced: %s\n", name, strerror(errno));

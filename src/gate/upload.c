@@ -9,6 +9,8 @@
 #include "base/boundary.h"
 #include "gate/revoked.h"
 #include "http/h1_reader.h"
+#include "jobs/runner.h"
+#include "jobs/spool.h"
 #include "pool/engine.h"
 #include <jansson.h>
 #include <poll.h>
@@ -25,9 +27,11 @@ struct tg_upload {
 	struct tg_upload_conf conf;
 	tg_upload_done done;
 	struct tg_h1_reader reader;
-	uint64_t ready_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
+	uint64_t ready_by_ms, place_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
 	char boundary[2 * TG_BOUNDARY_MAX + 1]; /* of a form, in hexadecimal; a copy, for the head moves while the engine is awaited */
 	bool chunked, expects;
+	bool placed;               /* it has its place in gate->uploads */
+	bool answered;             /* the engine has, and its answer was read */
 	bool full;                 /* there is no memory for the engine's answer */
 	bool deaf;                 /* the engine takes nothing any more: it has answered, or ended */
 };
@@ -54,6 +58,14 @@ static enum tg_step too_large(struct tg_exchange *x)
 	return fail(x, TG_E_too_large, "body_too_large", text);
 }
 
+/* of_key: a share of this key's own is used up, be it of places or of the engine's memory. */
+static enum tg_step too_much(struct tg_exchange *x, bool of_key)
+{
+	if (of_key)
+		return tg_answer_problem(x, TG_E_rate_limited, "too_many_uploads", "This key has as much data being taken in as one may; try again when some of it is done.", NULL, "Retry-After: 2\r\n");
+	return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+}
+
 /* From an event: what a stage would have returned. */
 static void go_on(struct tg_exchange *x, enum tg_step step)
 {
@@ -63,9 +75,15 @@ static void go_on(struct tg_exchange *x, enum tg_step step)
 	tg_corridor_run(x);
 }
 
+/* The engine's connection is closed by now. So an engine that answers later is told so by that and removes what it wrote; one that had answered has written all, and its answer was not read. */
 static void left(struct tg_parking *p)
 {
 	struct tg_upload *u = (struct tg_upload *)p;
+	struct tg_gate *g = u->x->gl->gate;
+	if (u->placed)
+		tg_places_leave(&g->uploads, u->x->principal->id);
+	if (u->x->received && !u->answered && g->runner)
+		tg_spool_drop(tg_runner_spool(g->runner), u->conf.id);
 	tg_h1_reader_free(&u->reader);
 	free(u);
 }
@@ -173,13 +191,6 @@ enum tg_step tg_upload_feed(struct tg_exchange *x, char *p, size_t n, size_t *us
 
 /* ---- the engine's answer ---- */
 
-static enum tg_step too_much(struct tg_exchange *x, bool of_key)
-{
-	if (of_key)
-		return tg_answer_problem(x, TG_E_rate_limited, "too_many_uploads", "This key has as much data being taken in as one may; try again when some of it is done.", NULL, "Retry-After: 2\r\n");
-	return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
-}
-
 /* {"field":...,"why":...} to the client in its own shape. */
 static enum tg_step at_fault(struct tg_exchange *x, uint16_t status, struct tg_slice body)
 {
@@ -210,7 +221,10 @@ enum tg_step tg_spool_full(struct tg_exchange *x)
 static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done, uint16_t status)
 {
 	struct tg_slice body = tg_buf_view(&x->collected);
-	if (!tg_still_allowed(x)) /* it may have taken minutes */
+	bool allowed = tg_still_allowed(x); /* it may have taken minutes */
+	if (!allowed && status == 200 && x->gl->gate->runner)
+		tg_spool_drop(tg_runner_spool(x->gl->gate->runner), conf->id);
+	if (!allowed)
 		return tg_answer_problem(x, TG_E_unauthenticated, "revoked", "The key or user of this request was taken away.", NULL, NULL);
 	switch (status) {
 	case 200: return x->received ? done(x, conf, body) : rubbish(x); /* it cannot know what it has not read */
@@ -229,6 +243,7 @@ static void answered(struct tg_upload *u)
 	struct tg_upload_conf conf = u->conf;
 	tg_upload_done done = u->done;
 	uint16_t status = u->reader.status;
+	u->answered = true;
 	x->parked = NULL;
 	tg_upstream_close(x->up);
 	x->up = NULL;
@@ -333,11 +348,14 @@ static enum tg_step stream(struct tg_upload *u)
 	x->intake->upload = u;
 	if (u->chunked)
 		tg_chunked_init(&x->intake->chunked);
-	if (!send_head(u))
-		return engine_gone(x);
-	client_clock(u, true);
 	x->timer.fire = on_body_total;
 	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + x->snap->config->body_ms);
+	if (!send_head(u)) { /* it may have said why before it closed: that is read, or else its end */
+		u->deaf = true;
+		hold_client(u);
+		return TG_WAIT;
+	}
+	client_clock(u, true);
 	tg_conn_read(tg_session_conn(x->session), true);
 	return first_bytes(u);
 }
@@ -350,6 +368,26 @@ static void on_connected(struct tg_upconn *c, int error)
 
 static void look_again(struct tg_timer *t);
 
+static enum tg_step later(struct tg_exchange *x)
+{
+	x->timer.fire = look_again;
+	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + LOOK_MS);
+	return TG_WAIT;
+}
+
+/* NEXT: it has one. Small bodies are gone as fast as they come, so many at once wait a little before one is sent away. */
+static enum tg_step place(struct tg_upload *u)
+{
+	struct tg_exchange *x = u->x;
+	if (u->placed)
+		return TG_NEXT;
+	enum tg_place_taken r = tg_places_take(&x->gl->gate->uploads, x->principal->id);
+	u->placed = r == TG_PLACE_TAKEN;
+	if (u->placed)
+		return TG_NEXT;
+	return tg_loop_ms(x->gl->loop) < u->place_by_ms ? later(x) : too_much(x, r == TG_PLACE_OF_ONE);
+}
+
 /* The engine may be on its way: the first request is what starts it. */
 static enum tg_step reach(struct tg_upload *u)
 {
@@ -357,6 +395,9 @@ static enum tg_step reach(struct tg_upload *u)
 	struct tg_engine *e = x->gl->gate->engine;
 	const char *why = NULL;
 	tg_engine_want(e);
+	enum tg_step r = place(u);
+	if (r != TG_NEXT)
+		return r;
 	struct tg_worker *w = tg_engine_worker(e);
 	struct tg_upconn *c = w ? tg_upstream_get(x->gl->loop, w, true, CONNECT_MS, &why) : NULL;
 	if (c) {
@@ -375,9 +416,7 @@ static enum tg_step reach(struct tg_upload *u)
 		return tg_answer_problem(x, TG_E_unavailable, "model_failed", "The engine does not start; the gate's log says why.", NULL, "Retry-After: 30\r\n");
 	if (tg_loop_ms(x->gl->loop) >= u->ready_by_ms)
 		return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine is not ready; try again.", NULL, "Retry-After: 2\r\n");
-	x->timer.fire = look_again;
-	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + LOOK_MS);
-	return TG_WAIT;
+	return later(x);
 }
 
 static void look_again(struct tg_timer *t)
@@ -430,6 +469,7 @@ enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf 
 		snprintf(u->boundary + 2 * i, 3, "%02x", (unsigned char)boundary.p[i]);
 	u->expects = h->expect_continue && h->minor == 1;
 	u->ready_by_ms = tg_loop_ms(x->gl->loop) + TG_UPLOAD_READY_MS;
+	u->place_by_ms = tg_loop_ms(x->gl->loop) + TG_UPLOAD_PLACE_MS;
 	tg_h1_reader_init(&u->reader);
 	tg_buf_init(&x->collected, TG_UPLOAD_ANSWER_MAX);
 	x->parked = &u->parking;

@@ -51,6 +51,12 @@ class H(http.server.BaseHTTPRequestHandler):
 class S(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
+    def verify_request(self, request, client_address):
+        if os.path.exists(os.path.join(options["--spool"], ".away")):
+            request.sendall(b"HTTP/1.1 429 Too Many Requests\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n{}")
+            return False
+        return True
+
 
 os.makedirs(options["--spool"], exist_ok=True)
 S(options["--socket"], H).serve_forever()
@@ -96,3 +102,15 @@ def test_too_much_to_take_in(other, says, status, code, words):
     r = train(c, cid)
     assert r.status_code == status and words in r.json()["detail"] and r.json()["code"] == code, r.text
     assert status == 413 or int(r.headers["retry-after"]) >= 1
+
+
+def test_a_connection_too_many(other):
+    """The engine answers and closes before anything was sent to it: that is heard, whichever is quicker."""
+    c = other.client(TRAIN_KEY)
+    cid = config(c)
+    (other.dir / "data/spool/.says").write_text(json.dumps((503, {})))
+    assert "cannot take this now" in train(c, cid).json()["detail"], "the engine runs"
+    (other.dir / "data/spool/.away").touch()
+    for rows in (1, 1, 1, 1, 1, 20000):
+        r = train(c, cid, {"columns": ["a", "y"], "data": [[1, 2]] * rows})
+        assert r.status_code == 503 and "too much to do" in r.json()["detail"] and int(r.headers["retry-after"]) >= 1, r.text
