@@ -40,6 +40,8 @@ struct ml_job {
 static void ml_free(struct tg_job *j)
 {
 	struct ml_job *m = (struct ml_job *)j;
+	if (!m->ran) /* the client left, or there is no place in line: what run() would have seen to */
+		tg_spool_drop(tg_runner_spool(m->job.gate->runner), m->id);
 	tg_buf_free(&m->answer);
 	json_decref(m->tree);
 	json_decref(m->spec);
@@ -315,6 +317,7 @@ static enum tg_step taken(struct tg_exchange *x, const struct tg_upload_conf *co
 	struct ml_job *m = calloc(1, sizeof *m);
 	if (!m || !(m->rid = tg_slice_dup(rid))) {
 		free(m);
+		tg_spool_drop(tg_runner_spool(x->gl->gate->runner), conf->id);
 		return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	}
 	m->job.run = run;

@@ -113,9 +113,12 @@ json_t *tg_ml_plan(const json_t *config, const json_t *frame, struct tg_fields_f
 	return NULL;
 }
 
-/* As engine/prepare.c has it: of loan_grade_A the column loan_grade, if it holds texts. */
-static bool is_coded(const json_t *columns, const char *name)
+/* As engine/prepare.c has it: of loan_grade_A, which was 0 or 1, the column loan_grade, if it holds texts. Not in document 003's tables, where a column that is missing is missing. */
+static bool is_coded(const json_t *columns, const json_t *feature, const char *where)
 {
+	const char *name = json_string_value(json_object_get(feature, "name"));
+	if (!name || !json_is_true(json_object_get(feature, "binary")) || strcmp(where, "future") == 0)
+		return false;
 	size_t i, len = strlen(name);
 	json_t *c;
 	json_array_foreach(columns, i, c) {
@@ -136,7 +139,7 @@ bool tg_ml_fits(const json_t *about, const json_t *frame, const char *where, str
 		char field[64];
 		const char *name = json_string_value(json_object_get(feature, "name")), *type = json_string_value(json_object_get(feature, "type"));
 		int place = name ? tg_ml_column(columns, name) : -1;
-		if (place < 0 && name && type && strcmp(type, "number") == 0 && is_coded(columns, name))
+		if (place < 0 && is_coded(columns, feature, where))
 			continue;
 		snprintf(field, sizeof field, "%s.columns", where);
 		if (place < 0)

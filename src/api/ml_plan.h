@@ -10,6 +10,7 @@ int tg_ml_column(const json_t *columns, const char *name);
  */
 json_t *tg_ml_plan(const json_t *config, const json_t *frame, struct tg_fields_fault *fault);
 /*
- * Whether the frame has what the model was trained with; about: of the model's metadata; where: what the frame is called in the body ("future", "data"; "applications" has no columns of the caller's). A number feature C_V that is missing may be a column C of texts, of which it says whether the text is V: the engine sees to that.
+ * Whether the frame has what the model was trained with; about: of the model's metadata; where: what the frame is called in the body ("future", "data"; "applications" has no columns of the caller's). Of document 004's a feature C_V that is
+ * missing and was 0 or 1 in training may be a column C of texts, of which it says whether the text is V: the engine sees to that.
  */
 bool tg_ml_fits(const json_t *about, const json_t *frame, const char *where, struct tg_fields_fault *fault);

@@ -85,7 +85,7 @@ bool tg_build_column(struct tg_build *b)
 {
 	if (b->ncolumns == b->columns_cap) {
 		unsigned cap = b->columns_cap ? 2 * b->columns_cap : 8;
-		struct tg_build_column *p = realloc(b->columns, cap * sizeof *p);
+		struct tg_build_column *p = tg_charge(b->charge, (cap - b->columns_cap) * sizeof *p) ? realloc(b->columns, cap * sizeof *p) : NULL;
 		if (!p)
 			return false;
 		b->columns = p;
@@ -112,7 +112,11 @@ bool tg_build_row(struct tg_build *b)
 {
 	if (b->rows < b->cap || (!b->keep && !b->lines))
 		return true;
-	uint64_t cap = b->cap < 4 ? b->cap + 1 : b->cap + b->cap / 2;
+	uint64_t cap = b->cap < 4 ? b->cap + 1 : b->cap + b->cap / 2, each = b->lines ? sizeof *b->ends : 0;
+	for (unsigned i = 0; b->keep && i < b->ncolumns; i++)
+		each += b->columns[i].number ? sizeof(double) : b->columns[i].word ? sizeof(uint32_t) : 0;
+	if (!tg_charge(b->charge, (cap - b->cap) * each))
+		return false;
 	for (unsigned i = 0; b->keep && i < b->ncolumns; i++) {
 		struct tg_build_column *c = &b->columns[i];
 		if ((c->number && !grow(&c->number, sizeof *c->number, cap)) || (c->word && !grow(&c->word, sizeof *c->word, cap)))
@@ -139,6 +143,8 @@ enum tg_put tg_build_first(struct tg_build *b, struct tg_build_column *c, enum t
 {
 	if (c->type != TG_COLUMN_EMPTY)
 		return TG_PUT_MIXED;
+	if (b->keep && !tg_charge(b->charge, b->cap * (type == TG_COLUMN_NUMBER ? sizeof *c->number : sizeof *c->word)))
+		return TG_PUT_MEMORY;
 	if (b->keep && type == TG_COLUMN_NUMBER) {
 		c->number = malloc((size_t)b->cap * sizeof *c->number);
 		if (!c->number)
@@ -167,9 +173,9 @@ void tg_build_null(struct tg_build *b, unsigned column)
 }
 
 /* Twice as many slots as words at least. */
-static bool more_slots(struct tg_build_column *c)
+static bool more_slots(struct tg_charge *charge, struct tg_build_column *c)
 {
-	uint32_t n = c->nslots ? 2 * c->nslots : 8, *slots = calloc(n, sizeof *slots);
+	uint32_t n = c->nslots ? 2 * c->nslots : 8, *slots = tg_charge(charge, n * sizeof *slots) ? calloc(n, sizeof *slots) : NULL;
 	if (!slots)
 		return false;
 	for (uint32_t i = 0; i < c->nwords; i++) {
@@ -179,27 +185,13 @@ static bool more_slots(struct tg_build_column *c)
 		slots[at] = i + 1;
 	}
 	free(c->slots);
+	tg_charge_back(charge, c->nslots * sizeof *slots);
 	c->slots = slots;
 	c->nslots = n;
 	return true;
 }
 
-bool tg_build_to_texts(struct tg_build *b, unsigned column)
-{
-	struct tg_build_column *c = &b->columns[column];
-	uint32_t *word = malloc((size_t)b->cap * sizeof *word);
-	if (!word)
-		return false;
-	for (uint64_t i = 0; i < b->cap; i++)
-		word[i] = TG_FRAME_NO_WORD;
-	free(c->number);
-	c->number = NULL;
-	c->word = word;
-	c->type = TG_COLUMN_TEXT;
-	return true;
-}
-
-enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, struct tg_slice text)
+enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text)
 {
 	struct tg_build_column *c = &b->columns[column];
 	if (c->type != TG_COLUMN_TEXT) {
@@ -209,13 +201,13 @@ enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, 
 	}
 	if (!b->keep)
 		return TG_PUT_OK;
-	if (2 * (c->nwords + 1) > c->nslots && !more_slots(c))
+	if (2 * (c->nwords + 1) > c->nslots && !more_slots(b->charge, c))
 		return TG_PUT_MEMORY;
 	uint32_t hash = (uint32_t)tg_hash(tg_hash_seed(), text.p, text.n), at = hash & (c->nslots - 1);
 	for (; c->slots[at]; at = (at + 1) & (c->nslots - 1)) {
 		const union tg_build_word *w = &c->words[c->slots[at] - 1];
 		if (w->is.hash == hash && w->is.n == text.n && memcmp(c->text.p + w->is.at, text.p, text.n) == 0) {
-			c->word[row] = c->slots[at] - 1;
+			c->word[b->rows] = c->slots[at] - 1;
 			return TG_PUT_OK;
 		}
 	}
@@ -223,19 +215,20 @@ enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, 
 		return TG_PUT_WORDS;
 	if (c->nwords == c->words_cap) {
 		uint32_t cap = c->words_cap < 4 ? c->words_cap + 1 : c->words_cap + c->words_cap / 2;
-		if (!grow(&c->words, sizeof *c->words, cap))
+		if (!tg_charge(b->charge, (cap - c->words_cap) * sizeof *c->words) || !grow(&c->words, sizeof *c->words, cap))
 			return TG_PUT_MEMORY;
 		c->words_cap = cap;
 	}
 	c->words[c->nwords].is.at = c->text.len;
 	c->words[c->nwords].is.n = (uint32_t)text.n;
 	c->words[c->nwords].is.hash = hash;
-	if (!c->text.p && !tg_buf_reserve(&c->text, 1)) /* so that the empty text, too, is somewhere */
+	size_t had = c->text.cap;
+	if (!tg_buf_reserve(&c->text, text.n ? text.n : 1)) /* the empty text, too, is somewhere */
+		return TG_PUT_MEMORY;
+	if (!tg_charge(b->charge, c->text.cap - had)) /* nothing was written there yet, so it is no memory yet */
 		return TG_PUT_MEMORY;
 	tg_buf_slice(&c->text, text);
-	if (c->text.failed)
-		return TG_PUT_MEMORY;
-	c->word[row] = c->nwords;
+	c->word[b->rows] = c->nwords;
 	c->slots[at] = ++c->nwords;
 	return TG_PUT_OK;
 }

@@ -3,6 +3,7 @@
  * A frame that grows row by row, whatever it is read from. Nothing is allocated a cell: columns grow together by half, so that a table of numbers needs at most 12 bytes a cell while it is read; a
  * text is kept once a column. A column's type is that of its first cell that is no null.
  */
+#include "engine/charge.h"
 #include "engine/frame.h"
 
 enum tg_put {
@@ -32,6 +33,7 @@ struct tg_build_column {
 struct tg_build {
 	struct tg_frame_owner owner; /* first: the frame made of it is freed through it */
 	struct tg_frame frame;
+	struct tg_charge *charge;    /* what grows is asked for; NULL: it is not. The caller's, and set before the first name */
 	bool keep;                   /* false: cells are checked and counted, nothing is kept of them */
 	unsigned ncolumns;           /* as named, or as many as the first row has cells */
 	unsigned nnames;
@@ -45,6 +47,11 @@ struct tg_build {
 	struct tg_buf text;
 	uint64_t *ends;
 };
+/* What is not asked for as it grows, because it grows with every cell or once: the reader adds it to its own (tg_frame_reader_feed). */
+static inline uint64_t tg_build_buffers(const struct tg_build *b)
+{
+	return b ? b->names.cap + b->text.cap : 0;
+}
 
 /* max_bytes: of the body, a ceiling for what is kept as it was written. lines: rows are kept so, too. NULL: no memory. */
 struct tg_build *tg_build_new(bool keep, bool lines, uint64_t max_bytes);
@@ -58,13 +65,7 @@ bool tg_build_column(struct tg_build *b);
 bool tg_build_row(struct tg_build *b);
 bool tg_build_row_end(struct tg_build *b);
 enum tg_put tg_build_first(struct tg_build *b, struct tg_build_column *c, enum tg_column_type type);
-enum tg_put tg_build_text_at(struct tg_build *b, unsigned column, uint64_t row, struct tg_slice text);
-static inline enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text)
-{
-	return tg_build_text_at(b, column, b->rows, text);
-}
-/* A column of numbers is one of texts from now on, all of them null: the caller has what they were, and puts it (tg_build_text_at). False: no memory. */
-bool tg_build_to_texts(struct tg_build *b, unsigned column);
+enum tg_put tg_build_text(struct tg_build *b, unsigned column, struct tg_slice text);
 static inline enum tg_put tg_build_number(struct tg_build *b, unsigned column, double v, bool whole)
 {
 	struct tg_build_column *c = &b->columns[column];

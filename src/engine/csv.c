@@ -1,13 +1,12 @@
 /*
- * CSV as it comes (see csv.h). What a column holds is only known at its end: as long as all cells were numbers, they are kept as they were written as well, and become texts with the first one
- * that is none. So 12.50 stays 12.50 in a column that has a name further down.
+ * CSV as it comes (see csv.h). Every cell is text in CSV, so a column with one mistake in it could be called one of texts; but then a model learns nothing of its numbers and nobody is told. So a column
+ * that has both is refused, as JSON's is, and what the file holds is never decided by its last row.
  */
 #include "engine/csv.h"
 #include "base/utf8.h"
 #include "engine/build.h"
+#include "engine/csv_cell.h"
 #include "engine/fault.h"
-#include "engine/number.h"
-#include <math.h>
 
 enum state { MARK, START, PLAIN, QUOTED, QUOTE, CR };
 struct tg_csv {
@@ -18,8 +17,7 @@ struct tg_csv {
 	uint64_t row, column; /* row: from 1, as a spreadsheet has it */
 	struct tg_buf cell;   /* what came of the open one */
 	struct tg_build *b;
-	struct tg_buf *written; /* [ncolumns]: of a column of numbers, each cell: its length in two bytes, its text; nulls before its first number are not there */
-	uint64_t max_bytes;
+	uint64_t *first;      /* [ncolumns]: the row of its first value; 0: none yet */
 	struct tg_intake_fault *f;
 };
 
@@ -29,7 +27,6 @@ struct tg_csv *tg_csv_new(uint64_t max_bytes)
 	if (!r)
 		return NULL;
 	r->row = 1;
-	r->max_bytes = max_bytes;
 	tg_buf_init(&r->cell, TG_FRAME_TEXT_MAX);
 	r->b = tg_build_new(true, false, max_bytes);
 	if (r->b)
@@ -42,12 +39,20 @@ void tg_csv_free(struct tg_csv *r)
 {
 	if (!r)
 		return;
-	for (unsigned i = 0; r->written && r->b && i < r->b->ncolumns; i++)
-		tg_buf_free(&r->written[i]);
-	free(r->written);
+	free(r->first);
 	tg_buf_free(&r->cell);
 	tg_build_free(r->b);
 	free(r);
+}
+
+void tg_csv_charge(struct tg_csv *r, struct tg_charge *c)
+{
+	r->b->charge = c;
+}
+
+uint64_t tg_csv_holds(const struct tg_csv *r)
+{
+	return r->cell.cap + tg_build_buffers(r->b);
 }
 
 static bool at_row(struct tg_csv *r, const char *why)
@@ -68,72 +73,53 @@ static bool at_cell(struct tg_csv *r, const char *why)
 
 /* ---- cells ---- */
 
-static bool put_failed(struct tg_csv *r, enum tg_put put)
+/* Of a column the first cell with a value says what it holds, as in JSON. Both rows are named, since either may be the one with the mistake. */
+static bool mixed(struct tg_csv *r, unsigned column)
 {
+	bool texts = r->b->columns[column].type == TG_COLUMN_TEXT;
+	char why[128];
+	snprintf(why, sizeof why, "is %s, but row %llu of this column is %s: a column holds one of the two", texts ? "a number" : "text", (unsigned long long)r->first[column], texts ? "text" : "a number");
+	return at_cell(r, why);
+}
+
+static bool put_failed(struct tg_csv *r, unsigned column, enum tg_put put)
+{
+	if (put == TG_PUT_MIXED)
+		return mixed(r, column);
 	if (put == TG_PUT_WORDS)
 		return at_cell(r, "is one more than the 1000000 different texts that a column may hold");
 	return tg_fault_memory(r->f);
-}
-
-static bool keep_written(struct tg_csv *r, unsigned column, struct tg_slice cell)
-{
-	uint16_t n = (uint16_t)cell.n; /* of a number, or nothing */
-	tg_buf_put(&r->written[column], (const char *)&n, sizeof n);
-	tg_buf_slice(&r->written[column], cell);
-	return !r->written[column].failed || tg_fault_memory(r->f);
-}
-
-static bool number(struct tg_csv *r, unsigned column, struct tg_slice cell, double v, bool whole)
-{
-	enum tg_put put = tg_build_number(r->b, column, v, whole);
-	return put == TG_PUT_OK ? keep_written(r, column, cell) : put_failed(r, put);
-}
-
-/* The numbers of this column were texts all along. The kept ones are the last of its rows. */
-static bool to_texts(struct tg_csv *r, unsigned column)
-{
-	struct tg_buf *w = &r->written[column];
-	struct tg_build *b = r->b;
-	uint64_t count = 0, row;
-	uint16_t n;
-	for (size_t at = 0; at < w->len; at += 2u + n, count++)
-		memcpy(&n, w->p + at, sizeof n);
-	if (!tg_build_to_texts(b, column))
-		return tg_fault_memory(r->f);
-	row = b->rows - count;
-	for (size_t at = 0; at < w->len; at += 2u + n, row++) {
-		memcpy(&n, w->p + at, sizeof n);
-		enum tg_put put = n ? tg_build_text_at(b, column, row, (struct tg_slice){ w->p + at + 2, n }) : TG_PUT_OK;
-		if (put != TG_PUT_OK)
-			return put_failed(r, put);
-	}
-	tg_buf_free(w);
-	return true;
 }
 
 static bool data_cell(struct tg_csv *r, struct tg_slice cell)
 {
 	struct tg_build *b = r->b;
 	unsigned column = (unsigned)r->column;
+	enum tg_put put = TG_PUT_OK;
 	double v;
 	bool whole;
 	if (!r->column && !tg_build_row(b))
 		return tg_fault_memory(r->f);
 	if (r->column >= b->ncolumns)
 		return true; /* counted; the row's end says so */
-	enum tg_column_type type = b->columns[column].type;
-	if (!cell.n) {
+	switch (tg_csv_cell(cell, &v, &whole)) {
+	case TG_CSV_MISSING:
 		tg_build_null(b, column);
-		return type != TG_COLUMN_NUMBER || keep_written(r, column, cell);
+		return true;
+	case TG_CSV_INFINITE: return at_cell(r, "must be a finite number");
+	case TG_CSV_NUMBER:
+		put = tg_build_number(b, column, v, whole);
+		break;
+	case TG_CSV_TEXT:
+		if (!tg_utf8_valid(cell.p, cell.n))
+			return at_cell(r, "is no valid UTF-8");
+		if (memchr(cell.p, 0, cell.n))
+			return at_cell(r, "must not hold a NUL");
+		put = tg_build_text(b, column, cell);
 	}
-	if (type != TG_COLUMN_TEXT && tg_number(cell.p, cell.p + cell.n, &v, &whole) == cell.p + cell.n && isfinite(v))
-		return number(r, column, cell, v, whole);
-	if (!tg_utf8_valid(cell.p, cell.n))
-		return at_cell(r, "is no valid UTF-8");
-	if (type == TG_COLUMN_NUMBER && !to_texts(r, column))
-		return false;
-	enum tg_put put = tg_build_text(b, column, cell);
-	return put == TG_PUT_OK || put_failed(r, put);
+	if (!r->first[column])
+		r->first[column] = r->row;
+	return put == TG_PUT_OK || put_failed(r, column, put);
 }
 
 static bool name_cell(struct tg_csv *r, struct tg_slice cell)
@@ -163,14 +149,12 @@ static bool header_end(struct tg_csv *r)
 {
 	struct tg_build *b = r->b;
 	r->header = true;
-	r->written = calloc(b->nnames, sizeof *r->written);
-	if (!r->written)
+	r->first = tg_charge(b->charge, b->nnames * sizeof *r->first) ? calloc(b->nnames, sizeof *r->first) : NULL;
+	if (!r->first)
 		return tg_fault_memory(r->f);
-	while (b->ncolumns < b->nnames) {
-		tg_buf_init(&r->written[b->ncolumns], 2 * r->max_bytes + 16);
+	while (b->ncolumns < b->nnames)
 		if (!tg_build_column(b))
 			return tg_fault_memory(r->f);
-	}
 	return true;
 }
 
@@ -330,10 +314,6 @@ bool tg_csv_end(struct tg_csv *r, struct tg_frame **frame, struct tg_intake_faul
 		return false;
 	if (!r->header)
 		return tg_fault(f, "", "has no header row");
-	for (unsigned i = 0; i < r->b->ncolumns; i++)
-		tg_buf_free(&r->written[i]);
-	free(r->written);
-	r->written = NULL;
 	*frame = tg_build_finish(r->b);
 	r->b = NULL;
 	return *frame || tg_fault_memory(f);

@@ -140,6 +140,16 @@ void tg_form_free(struct tg_form *r)
 	free(r);
 }
 
+void tg_form_charge(struct tg_form *r, struct tg_charge *c)
+{
+	tg_csv_charge(r->csv, c);
+}
+
+uint64_t tg_form_holds(const struct tg_form *r)
+{
+	return r->names.cap + r->text.cap + r->members.cap + tg_csv_holds(r->csv);
+}
+
 bool tg_form_feed(struct tg_form *r, const char *p, size_t n, struct tg_intake_fault *f)
 {
 	return tg_multipart_feed(r->parts, p, n, f);

@@ -11,6 +11,8 @@ struct tg_form;
 /* boundary: one that tg_boundary_ok takes. NULL: no memory. */
 struct tg_form *tg_form_new(struct tg_slice boundary, uint64_t max_bytes);
 void tg_form_free(struct tg_form *r);
+void tg_form_charge(struct tg_form *r, struct tg_charge *c); /* before the first byte */
+uint64_t tg_form_holds(const struct tg_form *r); /* bytes, besides what it asked for as it grew */
 /* After false nothing is fed any more. */
 bool tg_form_feed(struct tg_form *r, const char *p, size_t n, struct tg_intake_fault *f);
 /* *frame: the caller's. members: {"name":"text",...}, the form's. */

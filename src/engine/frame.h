@@ -63,7 +63,7 @@ struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err)
 
 /*
  * Reading. A reader takes a whole request body piece by piece; members of the object that are no frames are kept as they are written (members, at most TG_INTAKE_MEMBERS_MAX bytes).
- * It needs at most six times the bytes it was fed (cells of one digit each), and 500 bytes a column; with numbers of six digits about as many as it was fed. A frame may have no rows: whether that will do
+ * It needs at most six times the bytes it was fed (cells of one digit each), and 500 bytes a column; with numbers of six digits about twice as many as it was fed. A frame may have no rows: whether that will do
  * is for whoever uses it.
  */
 #define TG_INTAKE_MEMBERS_MAX 65536
@@ -79,13 +79,16 @@ struct tg_intake_fault {
 	char field[160]; /* "data.data[3][1]", "applications[0].person_age", "row 4, column rainfall" for CSV; "" : the body as a whole */
 	char why[256];   /* "must be a number, a string, true, false or null"; no text of the caller's but names, cut */
 	bool too_large;  /* past max_bytes: a 413 */
-	bool memory;     /* none was left: not the sender's fault, a 500 */
+	bool memory;     /* none was left, or none was given (tg_frame_reader_charge): not the sender's fault */
 };
 struct tg_frame_reader; /* opaque */
 struct tg_frame_reader *tg_frame_reader_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NULL: no memory. Not for TG_INTAKE_FORM */
 /* The same for a form, whose parts that boundary (base/boundary.h) separates: one that tg_boundary_ok takes. */
 struct tg_frame_reader *tg_frame_reader_form(struct tg_slice boundary, uint64_t max_bytes);
 void tg_frame_reader_free(struct tg_frame_reader *r);
+/* From now on, before the first byte, what it and its frame hold is asked for at c (engine/charge.h), which outlives both. What is not given is a fault of `memory`. */
+struct tg_charge;
+void tg_frame_reader_charge(struct tg_frame_reader *r, struct tg_charge *c);
 /* False: it cannot become one any more; f says why. */
 bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f);
 /* The end of the body. *frame: NULL where the kind allows none and there was none; else the caller's. members: JSON object text, the reader's. hash: SHA-256 in hex over columns and cells, the same

@@ -1,4 +1,5 @@
 /* The reader of frame.h: counts the bytes, hands them to the machine of their kind, keeps the first fault, and signs what came of them. */
+#include "engine/charge.h"
 #include "engine/csv.h"
 #include "engine/fault.h"
 #include "engine/form.h"
@@ -11,6 +12,8 @@ struct tg_frame_reader {
 	struct tg_rows *rows; /* one of the three */
 	struct tg_csv *csv;
 	struct tg_form *form;
+	struct tg_charge *charge;
+	uint64_t holds;       /* asked for, besides what its machine did */
 	bool ended;
 	struct tg_intake_fault fault; /* why[0]: it has one */
 };
@@ -49,6 +52,28 @@ struct tg_frame_reader *tg_frame_reader_form(struct tg_slice boundary, uint64_t 
 	return with_machine(r);
 }
 
+void tg_frame_reader_charge(struct tg_frame_reader *r, struct tg_charge *c)
+{
+	r->charge = c;
+	if (r->csv)
+		tg_csv_charge(r->csv, c);
+	else if (r->form)
+		tg_form_charge(r->form, c);
+	else
+		tg_rows_charge(r->rows, c);
+}
+
+/* Buffers have doubled, but what was added holds no more than this piece put there. They never shrink. */
+static bool charged(struct tg_frame_reader *r)
+{
+	uint64_t holds = r->csv ? tg_csv_holds(r->csv) : r->form ? tg_form_holds(r->form) : tg_rows_holds(r->rows);
+	if (holds <= r->holds)
+		return true;
+	bool ok = tg_charge(r->charge, holds - r->holds);
+	r->holds = holds;
+	return ok || tg_fault_memory(&r->fault);
+}
+
 void tg_frame_reader_free(struct tg_frame_reader *r)
 {
 	if (!r)
@@ -74,7 +99,7 @@ bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, st
 	/* What is within the bound is looked at first: which fault it is must not depend on the pieces. */
 	size_t within = n < r->max_bytes - r->bytes ? n : (size_t)(r->max_bytes - r->bytes);
 	if (!r->fault.why[0]) {
-		bool ok = !within || feed(r, p, within);
+		bool ok = !within || (feed(r, p, within) && (!r->charge || charged(r)));
 		r->bytes += within;
 		if (ok && within < n) {
 			tg_fault(&r->fault, "", "is longer than %llu bytes", (unsigned long long)r->max_bytes);

@@ -216,6 +216,13 @@ static void on_round(void *ctx, unsigned done, unsigned of)
 	told(ctx, UNITS * done / of);
 }
 
+/* JSON has no infinity, and a report with one is none. Scores are finite (fit.c), but of numbers so are not their residuals, nor the ratios of these. */
+static bool too_large(struct tg_err *err)
+{
+	tg_err_set(err, "The numbers are too large to measure the model with.");
+	return false;
+}
+
 static double root_mean_square(const struct training *t, const struct part *p, const double *out)
 {
 	long double sum = 0;
@@ -244,7 +251,7 @@ static bool measure_fold(struct training *t, unsigned fold, const struct part *p
 	ok = ok && tg_fit_score(fit, t->frame, p->held, p->nheld, out, err);
 	if (ok) {
 		t->fold[fold] = t->classes ? tg_auc(y, out, p->nheld) : root_mean_square(t, p, out);
-		ok = isfinite(t->fold[fold]) || no_memory(err);
+		ok = isfinite(t->fold[fold]) || too_large(err);
 	}
 	free(out);
 	free(y);
@@ -403,7 +410,7 @@ static json_t *make_report(struct training *t, double *threshold, struct tg_err 
 			ok = add_coefficients(report, &t->kept);
 		if (ok && t->plan->cv_folds)
 			ok = json_object_set_new(report, "cv", tg_measure_folds(t->classes ? "roc_auc" : "rmse", t->fold, t->plan->cv_folds)) == 0;
-		ok = ok || no_memory(err);
+		ok = ok || (t->classes ? no_memory(err) : too_large(err));
 	}
 	free(out);
 	free(y);

@@ -52,7 +52,7 @@ void tg_trained_free(struct tg_trained *m);
 bool tg_trained_save(const struct tg_trained *m, int folder, const char *name, struct tg_err *err);
 struct tg_trained *tg_trained_load(int folder, const char *name, struct tg_err *err); /* NULL: refused; never a crash, whatever the bytes are */
 bool tg_trained_classifies(const struct tg_trained *m); /* else it predicts a number */
-json_t *tg_trained_about(const struct tg_trained *m); /* new reference, NULL: no memory: method, task, target, features [{name, type, values?}], classes [negative, positive] | null, threshold | null, rows, seed. values:
- * where they are short and few (1,000 of all columns together). */
+json_t *tg_trained_about(const struct tg_trained *m); /* new reference, NULL: no memory: method, task, target, features [{name, type, binary?, values?}], classes [negative, positive] | null, threshold | null, rows, seed. values:
+ * where they are short and few (1,000 of all columns together). binary: true, of numbers that were 0 and 1 only, unless the model was read back. */
 /* out[rows]: the value (regression), the probability of the positive class (classification). False: err names the missing column or the row and column at fault. Thread-safe. */
 bool tg_predict(const struct tg_trained *m, const struct tg_frame *f, double *out, struct tg_err *err);

@@ -31,14 +31,14 @@
 struct options {
 	const char *socket, *spool, *models, *datasets;
 	unsigned threads;
-	uint64_t memory_mib, spool_bytes;
+	uint64_t memory_mib, intake_mib, spool_bytes;
 	bool memory_given;
 };
 
 static int usage(FILE *out, int code)
 {
 	fputs("usage: tollgate-engine --socket PATH --spool FOLDER --models FOLDER --datasets FOLDER [--threads N] [--memory-mib N]\n"
-	      "                       [--spool-bytes N]\n"
+	      "                       [--intake-mib N] [--spool-bytes N]\n"
 	      "\n"
 	      "Trains models and predicts with them. It is started by the gate (`tollgate serve`) when somebody asks for that, answers on a Unix socket and ends with who started it.\n"
 	      "\n"
@@ -48,6 +48,7 @@ static int usage(FILE *out, int code)
 	      "  --datasets FOLDER  CSV files to train with; only read, may be missing\n"
 	      "  --threads N        threads of one training; 0, the default: one a processor\n"
 	      "  --spool-bytes N    bytes that may lie in the spool when more is to be taken in; 0, the default: no bound\n"
+	      "  --intake-mib N     memory that data may have while it is taken in, all of it together; one body and one key half of that; 0, the default: a quarter of the machine's\n"
 	      "  --memory-mib N     memory that one training may take for its data; 0: no bound; default: three quarters of the machine's\n",
 	      out);
 	return code;
@@ -93,6 +94,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->memory_mib = n;
 			o->memory_given = known = true;
 		}
+		if (value && strcmp(name, "--intake-mib") == 0)
+			known = number(value, 1u << 30, &o->intake_mib);
 		if (value && strcmp(name, "--spool-bytes") == 0)
 			known = number(value, SPOOL_MAX, &o->spool_bytes);
 		if (!known) {
@@ -191,7 +194,7 @@ static bool prepare(struct tg_service *s, const struct options *o, int *listenin
 		return false;
 	tg_room_init(&s->room, s->spool, o->spool_bytes);
 	s->threads = o->threads ? o->threads : processors();
-	s->intake_most = quarters(1) ? quarters(1) : 4 * MEMORY_MIN;
+	tg_charges_init(&s->charges, o->intake_mib ? o->intake_mib << 20 : quarters(1) ? quarters(1) : 4 * MEMORY_MIN);
 	s->loaded = tg_loaded_new(s->models);
 	if (!s->loaded) {
 		tg_err_set(err, "out of memory");

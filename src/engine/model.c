@@ -58,6 +58,8 @@ static json_t *feature_json(const struct tg_feature *x, size_t *shown)
 	bool all = o && x->type == TG_COLUMN_TEXT && x->width <= VALUES_SHOWN - *shown;
 	for (uint32_t k = 0; all && k < x->width; k++)
 		all = x->values[k].n <= VALUE_SHOWN;
+	if (o && x->binary)
+		json_object_set_new(o, "binary", json_true());
 	json_t *values = all ? json_array() : NULL;
 	for (uint32_t k = 0; values && k < x->width; k++)
 		json_array_append_new(values, json_stringn(x->values[k].p, x->values[k].n));

@@ -140,7 +140,7 @@ static bool constant(double mean, double deviation, size_t n)
 	return !(deviation > fabs(mean) * (DBL_EPSILON + (double)n * (double)LDBL_EPSILON));
 }
 
-static bool learn_number(struct tg_recipe *r, const struct tg_feature *f, enum tg_method method, const struct tg_column *c, const uint32_t *rows, size_t n, struct tg_err *err)
+static bool learn_number(struct tg_recipe *r, struct tg_feature *f, enum tg_method method, const struct tg_column *c, const uint32_t *rows, size_t n, struct tg_err *err)
 {
 	bool trees = method == TG_METHOD_XGBOOST || method == TG_METHOD_FOREST;
 	uint32_t k = f->first;
@@ -149,6 +149,12 @@ static bool learn_number(struct tg_recipe *r, const struct tg_feature *f, enum t
 			tg_err_set(err, "Row %u: the number in the column %s is too large.", rows[i] + 1, tg_shown(c->name).text);
 			return false;
 		}
+	bool binary = true;
+	for (size_t i = 0; binary && i < n; i++) {
+		double x = c->number[rows[i]];
+		binary = isnan(x) || x == 0 || x == 1;
+	}
+	f->binary = binary;
 	struct moments m = measure(c->number, rows, n, method == TG_METHOD_LINEAR);
 	r->spread[k] = constant(m.mean, m.deviation, n) ? 0 : m.deviation;
 	if (!trees && !(isfinite(m.mean) && isfinite(m.deviation) && m.deviation < 1e150)) {
@@ -239,7 +245,7 @@ bool tg_recipe_learn(struct tg_recipe *r, enum tg_method method, const struct tg
 	}
 	for (unsigned i = 0; ok && i < ncolumns; i++) {
 		const struct tg_column *c = &f->columns[columns[i]];
-		const struct tg_feature *x = &r->features[i];
+		struct tg_feature *x = &r->features[i];
 		if (x->type == TG_COLUMN_NUMBER) {
 			ok = learn_number(r, x, method, c, rows, n, err);
 		} else if (x->type == TG_COLUMN_TEXT && !learn_text(r, x, method, c, rows, n)) {
@@ -280,7 +286,7 @@ static void wrong_type(const struct tg_column *c, uint64_t rows, bool number, st
 
 /*
  * Data is often coded by hand before a training: a column loan_grade of texts becomes loan_grade_A, loan_grade_B ... of 0 and 1. Who predicts has the column of texts. The longest column's name
- * that the feature's begins with, before a '_', is the one meant.
+ * that the feature's begins with, before a '_', is the one meant. Whether the feature was one of 0 and 1, and whether this is asked for at all, the gate has seen (api/ml_plan.c).
  */
 static const struct tg_column *coded(const char *name, const struct tg_frame *f, uint32_t *word)
 {

@@ -14,6 +14,7 @@ struct tg_feature {
 	enum tg_column_type type;      /* EMPTY: it had no value in the training part; nothing is computed with it */
 	uint32_t first, width;         /* its columns: NUMBER one, TEXT one a value, EMPTY none */
 	struct tg_slice *values;       /* TEXT: [width], sorted by bytes, each its own memory */
+	bool binary;                   /* NUMBER: there was 0 or 1 in every row of the training part that had a value; false in a model that was read back */
 };
 struct tg_recipe {
 	unsigned nfeatures;

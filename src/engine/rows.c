@@ -43,6 +43,16 @@ void tg_rows_free(struct tg_rows *r)
 	free(r);
 }
 
+void tg_rows_charge(struct tg_rows *r, struct tg_charge *c)
+{
+	r->charge = c;
+}
+
+uint64_t tg_rows_holds(const struct tg_rows *r)
+{
+	return r->tokens.carry.cap + r->scratch.cap + r->names.cap + r->members.cap + r->written.cap + tg_build_buffers(r->main.b) + tg_build_buffers(r->checked.b);
+}
+
 /* ---- what all use ---- */
 
 static const char long_name[] = "has a member with a name longer than 256 bytes";
@@ -197,7 +207,10 @@ static bool table_begin(struct tg_rows *r)
 		return tg_fault(r->f, r->cut, "cannot be given together with %s", r->what == APPLICATIONS ? "data" : "applications");
 	r->t->name = r->what == CHECKED ? "historic" : r->what == APPLICATIONS ? "applications" : predict ? "future" : "data";
 	r->t->b = tg_build_new(r->what != CHECKED, r->what != CHECKED && (predict || r->kind == TG_INTAKE_CREDIT_PREDICT), r->max_bytes);
-	return r->t->b || tg_fault_memory(r->f);
+	if (!r->t->b)
+		return tg_fault_memory(r->f);
+	r->t->b->charge = r->charge;
+	return true;
 }
 
 static bool optional(const struct tg_rows *r)

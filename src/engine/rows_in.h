@@ -35,6 +35,7 @@ struct tg_rows {
 	const char *p, *c, *end;    /* the piece, during a call: c is what is looked at */
 	struct tg_intake_fault *f;  /* the caller's, during a call */
 	uint64_t base, max_bytes;   /* base: bytes before this piece */
+	struct tg_charge *charge;   /* the tables'; NULL: none */
 	struct tg_tokens tokens;
 	struct tg_buf scratch;
 	struct tg_buf names;        /* of the body's members: a length in two bytes, then the name */

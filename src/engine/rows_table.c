@@ -160,6 +160,8 @@ static bool slow_cell(struct tg_rows *r)
 			return false;
 		if (text.n > TG_FRAME_TEXT_MAX)
 			return at_cell(r, "is longer than 65536 bytes");
+		if (memchr(text.p, 0, text.n))
+			return at_cell(r, "must not hold a NUL");
 		if (column)
 			put = tg_build_text(b, (unsigned)r->cell, text);
 	} else if (tg_slice_eq(raw, TG_S("null"))) {

@@ -2,8 +2,8 @@
  * POST /intake and /dataset: a body, or a file of the folder of data sets, read once into columns and written to the spool. It is read as it comes, so that a slow reader here slows the sender down;
  * what is at fault is told as soon as it is met, and the rest of the body is not waited for.
  *
- * Memory: the columns of a body are in memory until they are written. All bodies together are bounded (intake_most), and who comes when that is used up is sent away rather than kept
- * waiting for others, which may be slow. The spool is bounded by room.c in the same way: how large a table is shows when its body has ended, so it is then that room is taken; a spool that is full already takes no body.
+ * Memory: the columns of a body are in memory until they are written. What they hold is bounded (charge.h), and who needs more when that is used up is sent away rather than kept waiting for others,
+ * which may be slow. The spool is bounded by room.c in the same way: how large a table is shows when its body has ended, so it is then that room is taken; a spool that is full already takes no body.
  */
 #include "base/boundary.h"
 #include "engine/folder.h"
@@ -16,12 +16,14 @@
 
 #define ANSWER_MAX (8u << 20)
 #define MAX_BYTES_DEFAULT (256ull << 20)
+#define READER_BYTES (192u << 10) /* a reader, its tables of names and its thread, before the first byte */
 
-enum trouble { FINE, FAULTY, TOO_LARGE, TOO_MUCH };
+enum trouble { FINE, FAULTY, TOO_LARGE };
 
 struct intake {
 	struct tg_service *service;
 	struct tg_frame_reader *reader;
+	struct tg_charge charge;
 	struct tg_intake_fault fault;
 	enum trouble trouble;
 	uint64_t bytes, most;
@@ -35,10 +37,6 @@ static bool take(void *ctx, const char *p, size_t n)
 		return false;
 	}
 	in->bytes += n;
-	if (atomic_fetch_add(&in->service->taking_in, n) + n > in->service->intake_most) {
-		in->trouble = TOO_MUCH;
-		return false;
-	}
 	if (!tg_frame_reader_feed(in->reader, p, n, &in->fault)) {
 		in->trouble = FAULTY;
 		return false;
@@ -59,18 +57,34 @@ static void say(struct tg_http *h, int status, const char *field, const char *wh
 	tg_buf_free(&b);
 }
 
+/* Whose bound of memory it met. */
+static void say_full(struct tg_http *h, const struct tg_charge *c)
+{
+	char why[160];
+	switch (c->full) {
+	case TG_CHARGE_BODY:
+		snprintf(why, sizeof why, "needs more memory, once it is read, than one may have here (%llu MiB)", (unsigned long long)(tg_charge_most_of_one(c->of) >> 20));
+		say(h, 413, "", why);
+		break;
+	case TG_CHARGE_OWNER:
+		say(h, 429, "owner", "has as much data being taken in as one key may; try again when some of it is done");
+		break;
+	case TG_CHARGE_ALL:
+		say(h, 429, "", "so much data is being taken in at the moment that there is no room for this; try again later");
+		break;
+	case TG_CHARGE_FITS: tg_service_error(h, 503, "out of memory");
+	}
+}
+
 static void say_trouble(struct tg_http *h, const struct intake *in)
 {
 	char why[80];
-	switch (in->trouble) {
-	case TOO_LARGE:
-		snprintf(why, sizeof why, "is larger than %llu bytes", (unsigned long long)in->most);
+	if (in->trouble == TOO_LARGE) {
+		snprintf(why, sizeof why, "is over the limit of %llu bytes", (unsigned long long)in->most);
 		say(h, 413, "", why);
-		break;
-	case TOO_MUCH:
-		say(h, 429, "", "so much data is being taken in at the moment that there is no room for this; try again later");
-		break;
-	default:
+	} else if (in->fault.memory) {
+		say_full(h, &in->charge);
+	} else {
 		say(h, 400, in->fault.field, in->fault.why);
 	}
 }
@@ -152,11 +166,15 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 		tg_service_log(h, "%.*s: data of %llu rows", (int)id.n, id.p, f ? (unsigned long long)f->rows : 0);
 		tg_buf_init(&b, ANSWER_MAX);
 		put_answer(&b, f, members, hash, in->bytes);
+		bool heard = !b.failed && tg_http_answer(h, 200, tg_buf_view(&b));
 		if (b.failed)
 			tg_service_error(h, 500, "the answer is too large");
-		else
-			tg_http_answer(h, 200, tg_buf_view(&b));
 		tg_buf_free(&b);
+		if (!heard && f) { /* who asked has gone, and nobody knows of it */
+			unlinkat(s->spool, name, 0);
+			tg_frame_free(f);
+			return;
+		}
 		/* After the answer: on a busy disk this takes as long as all the rest of a small job. A frame that a power cut takes away in between is seen by its digest, and its job fails. */
 		if (f && !tg_spool_sync(s->spool, name))
 			tg_service_log(h, "%s cannot be synced: %s", name, strerror(errno));
@@ -164,26 +182,42 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 	tg_frame_free(f);
 }
 
-static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_frame_reader *reader, uint64_t most)
+/* The charge of a body whose reader is made. False: it has been answered, and nothing is held. */
+static bool admit(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_slice owner)
 {
 	const char *why = tg_room_take(&s->room, 1); /* a spool that is full takes no body to find that out */
-	*in = (struct intake){ .service = s, .most = most };
 	if (why) {
-		tg_frame_reader_free(reader);
 		tg_service_error(h, 507, why);
 		return false;
 	}
 	tg_room_done(&s->room, 1, false);
-	in->reader = reader;
-	if (!in->reader)
+	if (!in->reader || !tg_charge_begin(&in->charge, &s->charges, owner)) {
 		tg_service_error(h, 503, "out of memory");
-	return in->reader != NULL;
+		return false;
+	}
+	if (tg_charge(&in->charge, READER_BYTES)) {
+		tg_frame_reader_charge(in->reader, &in->charge);
+		return true;
+	}
+	say_full(h, &in->charge);
+	tg_charge_end(&in->charge);
+	return false;
 }
 
+static bool begin(struct tg_service *s, struct tg_http *h, struct intake *in, struct tg_frame_reader *reader, uint64_t most, struct tg_slice owner)
+{
+	*in = (struct intake){ .service = s, .most = most, .reader = reader };
+	if (admit(s, h, in, owner))
+		return true;
+	tg_frame_reader_free(reader);
+	return false;
+}
+
+/* The frame, which belongs to the charge as well, is gone. */
 static void end(struct intake *in)
 {
-	atomic_fetch_sub(&in->service->taking_in, in->bytes);
 	tg_frame_reader_free(in->reader);
+	tg_charge_end(&in->charge);
 }
 
 static bool max_bytes(const struct tg_http *h, uint64_t *most)
@@ -244,7 +278,7 @@ void tg_serve_intake(struct tg_service *s, struct tg_http *h, struct tg_slice ki
 		tg_service_error(h, 400, "boundary: must be one of RFC 2046, in hexadecimal");
 		return;
 	}
-	if (!begin(s, h, &in, k == TG_INTAKE_FORM ? tg_frame_reader_form(boundary, most) : tg_frame_reader_new((enum tg_intake_kind)k, most), most))
+	if (!begin(s, h, &in, k == TG_INTAKE_FORM ? tg_frame_reader_form(boundary, most) : tg_frame_reader_new((enum tg_intake_kind)k, most), most, tg_http_query(h, "owner")))
 		return;
 	if (tg_http_length(h) > most)
 		in.trouble = TOO_LARGE;
@@ -291,7 +325,7 @@ void tg_serve_dataset(struct tg_service *s, struct tg_http *h, struct tg_slice i
 		int fd = s->datasets >= 0 ? tg_open_beneath(s->datasets, name, NULL) : -1, e = 0;
 		if (fd < 0) {
 			say(h, 404, "dataset", s->datasets < 0 ? "there is no folder of data sets, or it was not there when the engine started" : "there is no such file among the data sets");
-		} else if (begin(s, h, &in, tg_frame_reader_new(TG_INTAKE_CSV, TG_DATASET_MAX), TG_DATASET_MAX)) {
+		} else if (begin(s, h, &in, tg_frame_reader_new(TG_INTAKE_CSV, TG_DATASET_MAX), TG_DATASET_MAX, TG_S(""))) {
 			if (read_file(fd, &in, &e))
 				finish(s, h, &in, id);
 			else if (e)

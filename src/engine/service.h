@@ -4,6 +4,7 @@
  * or ends by h->close. Any thread.
  */
 #include "base/err.h"
+#include "engine/charge.h"
 #include "engine/http.h"
 #include "engine/room.h"
 #include "engine/zygote.h"
@@ -22,8 +23,7 @@ struct tg_service {
 	struct tg_loaded_models *loaded;
 	sem_t predictions;             /* how many may still begin */
 	struct tg_room room;           /* in the spool */
-	uint64_t intake_most;          /* bytes of bodies that may be taken in at the same time */
-	_Atomic uint64_t taking_in;    /* and that are */
+	struct tg_charges charges;     /* memory of what is being taken in */
 };
 void tg_serve_intake(struct tg_service *s, struct tg_http *h, struct tg_slice kind, struct tg_slice id);
 void tg_serve_dataset(struct tg_service *s, struct tg_http *h, struct tg_slice id);

@@ -5,6 +5,7 @@
  */
 #include "base/id.h"
 #include "gate/metrics.h"
+#include "gate/places.h"
 #include "gate/snapshot.h"
 #include "gate/waiting.h"
 #include "net/listener.h"
@@ -53,6 +54,7 @@ struct tg_gate {
 		unsigned running, all;
 		struct tg_job *first, **last; /* in line */
 	} jobs, away_jobs;             /* of exchanges, on the job pool: gate/job.h */
+	struct tg_places uploads;      /* at the engine */
 	struct tg_waiting waiting;     /* jobs */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;

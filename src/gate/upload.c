@@ -9,6 +9,8 @@
 #include "base/boundary.h"
 #include "gate/revoked.h"
 #include "http/h1_reader.h"
+#include "jobs/runner.h"
+#include "jobs/spool.h"
 #include "pool/engine.h"
 #include <jansson.h>
 #include <poll.h>
@@ -25,9 +27,12 @@ struct tg_upload {
 	struct tg_upload_conf conf;
 	tg_upload_done done;
 	struct tg_h1_reader reader;
-	uint64_t ready_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
+	uint64_t ready_by_ms, place_by_ms, taken, length; /* taken: bytes of the body so far; length: as announced */
 	char boundary[2 * TG_BOUNDARY_MAX + 1]; /* of a form, in hexadecimal; a copy, for the head moves while the engine is awaited */
 	bool chunked, expects;
+	bool placed;               /* it has its place in gate->uploads */
+	bool answered;             /* the engine has, and its answer was read */
+	bool full;                 /* there is no memory for the engine's answer */
 	bool deaf;                 /* the engine takes nothing any more: it has answered, or ended */
 };
 
@@ -53,6 +58,14 @@ static enum tg_step too_large(struct tg_exchange *x)
 	return fail(x, TG_E_too_large, "body_too_large", text);
 }
 
+/* of_key: a share of this key's own is used up, be it of places or of the engine's memory. */
+static enum tg_step too_much(struct tg_exchange *x, bool of_key)
+{
+	if (of_key)
+		return tg_answer_problem(x, TG_E_rate_limited, "too_many_uploads", "This key has as much data being taken in as one may; try again when some of it is done.", NULL, "Retry-After: 2\r\n");
+	return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+}
+
 /* From an event: what a stage would have returned. */
 static void go_on(struct tg_exchange *x, enum tg_step step)
 {
@@ -62,9 +75,15 @@ static void go_on(struct tg_exchange *x, enum tg_step step)
 	tg_corridor_run(x);
 }
 
+/* The engine's connection is closed by now. So an engine that answers later is told so by that and removes what it wrote; one that had answered has written all, and its answer was not read. */
 static void left(struct tg_parking *p)
 {
 	struct tg_upload *u = (struct tg_upload *)p;
+	struct tg_gate *g = u->x->gl->gate;
+	if (u->placed)
+		tg_places_leave(&g->uploads, u->x->principal->id);
+	if (u->x->received && !u->answered && g->runner)
+		tg_spool_drop(tg_runner_spool(g->runner), u->conf.id);
 	tg_h1_reader_free(&u->reader);
 	free(u);
 }
@@ -90,7 +109,7 @@ static bool send_head(struct tg_upload *u)
 	struct tg_buf *b = &x->gl->loop->obuf;
 	b->len = 0;
 	b->failed = false;
-	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu", u->conf.kind, u->conf.id, (unsigned long long)x->snap->config->ml_max_body_bytes);
+	tg_buf_fmt(b, "POST /intake/%s/%s?max_bytes=%llu&owner=%s", u->conf.kind, u->conf.id, (unsigned long long)x->snap->config->ml_max_body_bytes, x->principal->id);
 	if (u->boundary[0])
 		tg_buf_fmt(b, "&boundary=%s", u->boundary);
 	tg_buf_fmt(b, " HTTP/1.1\r\nHost: engine\r\nContent-Type: %s\r\n", types[u->conf.type]);
@@ -180,12 +199,15 @@ static enum tg_step at_fault(struct tg_exchange *x, uint16_t status, struct tg_s
 	json_t *o = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL);
 	const char *field = json_string_value(json_object_get(o, "field")), *why = json_string_value(json_object_get(o, "why"));
 	enum tg_step r;
-	if (status == 413) {
-		r = too_large(x);
+	char text[512];
+	if (status == 429) { /* also without a body that says more: of a connection too many */
+		r = too_much(x, field && strcmp(field, "owner") == 0);
 	} else if (!field || !why) {
 		r = rubbish(x);
+	} else if (status == 413) {
+		snprintf(text, sizeof text, "The body %s.", why);
+		r = fail(x, TG_E_too_large, "body_too_large", text);
 	} else {
-		char text[512];
 		snprintf(text, sizeof text, "Validation error on %s: %s", field[0] ? field : "body", why);
 		r = tg_answer_problem(x, TG_E_bad_field, "bad_body", text, field[0] ? field : "body", NULL);
 	}
@@ -201,13 +223,17 @@ enum tg_step tg_spool_full(struct tg_exchange *x)
 static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *conf, tg_upload_done done, uint16_t status)
 {
 	struct tg_slice body = tg_buf_view(&x->collected);
-	if (tg_judge_again(x) == TG_ANSWERED) /* it may have taken minutes */
+	struct tg_runner *runner = x->gl->gate->runner;
+	if (tg_judge_again(x) == TG_ANSWERED) { /* it may have taken minutes */
+		if (status == 200 && runner)
+			tg_spool_drop(tg_runner_spool(runner), conf->id);
 		return TG_ANSWERED;
+	}
 	switch (status) {
 	case 200: return x->received ? done(x, conf, body) : rubbish(x); /* it cannot know what it has not read */
 	case 400:
-	case 413: return at_fault(x, status, body);
-	case 429: return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
+	case 413:
+	case 429: return at_fault(x, status, body);
 	case 507: return tg_spool_full(x);
 	case 503: return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine cannot take this now; try again.", NULL, "Retry-After: 2\r\n");
 	default: return rubbish(x);
@@ -220,6 +246,7 @@ static void answered(struct tg_upload *u)
 	struct tg_upload_conf conf = u->conf;
 	tg_upload_done done = u->done;
 	uint16_t status = u->reader.status;
+	u->answered = true;
 	x->parked = NULL;
 	tg_upstream_close(x->up);
 	x->up = NULL;
@@ -229,16 +256,19 @@ static void answered(struct tg_upload *u)
 	go_on(x, judge(x, &conf, done, status));
 }
 
-static bool keep_answer(void *ctx, const char *p, size_t n)
-{
-	struct tg_exchange *x = ctx;
-	tg_buf_put(&x->collected, p, n);
-	return !x->collected.failed;
-}
-
 static struct tg_upload *of(struct tg_upconn *c)
 {
 	return (struct tg_upload *)((struct tg_exchange *)c->x)->parked;
+}
+
+static bool keep_answer(void *ctx, const char *p, size_t n)
+{
+	struct tg_exchange *x = ctx;
+	size_t had = x->collected.cap;
+	tg_buf_put(&x->collected, p, n);
+	if (!x->collected.failed && x->collected.cap > had && x->collected.cap > TG_UPLOAD_ANSWER_ORDINARY && !tg_exchange_charge(x, x->collected.cap - had))
+		of(x->up)->full = true;
+	return !x->collected.failed && !of(x->up)->full;
 }
 
 static void on_event(struct tg_upconn *c, int events)
@@ -264,7 +294,7 @@ static void on_event(struct tg_upconn *c, int events)
 		return;
 	}
 	if (!tg_h1_reader_feed(&u->reader, p, (size_t)n, keep_answer, x)) {
-		go_on(x, rubbish(x));
+		go_on(x, u->full ? fail(x, TG_E_unavailable, "memory", "The gate is out of memory for answers; try again soon.") : rubbish(x));
 		return;
 	}
 	if (u->reader.done) {
@@ -321,11 +351,14 @@ static enum tg_step stream(struct tg_upload *u)
 	x->intake->upload = u;
 	if (u->chunked)
 		tg_chunked_init(&x->intake->chunked);
-	if (!send_head(u))
-		return engine_gone(x);
-	client_clock(u, true);
 	x->timer.fire = on_body_total;
 	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + x->snap->config->body_ms);
+	if (!send_head(u)) { /* it may have said why before it closed: that is read, or else its end */
+		u->deaf = true;
+		hold_client(u);
+		return TG_WAIT;
+	}
+	client_clock(u, true);
 	tg_conn_read(tg_session_conn(x->session), true);
 	return first_bytes(u);
 }
@@ -338,6 +371,26 @@ static void on_connected(struct tg_upconn *c, int error)
 
 static void look_again(struct tg_timer *t);
 
+static enum tg_step later(struct tg_exchange *x)
+{
+	x->timer.fire = look_again;
+	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + LOOK_MS);
+	return TG_WAIT;
+}
+
+/* NEXT: it has one. Small bodies are gone as fast as they come, so many at once wait a little before one is sent away. */
+static enum tg_step place(struct tg_upload *u)
+{
+	struct tg_exchange *x = u->x;
+	if (u->placed)
+		return TG_NEXT;
+	enum tg_place_taken r = tg_places_take(&x->gl->gate->uploads, x->principal->id);
+	u->placed = r == TG_PLACE_TAKEN;
+	if (u->placed)
+		return TG_NEXT;
+	return tg_loop_ms(x->gl->loop) < u->place_by_ms ? later(x) : too_much(x, r == TG_PLACE_OF_ONE);
+}
+
 /* The engine may be on its way: the first request is what starts it. */
 static enum tg_step reach(struct tg_upload *u)
 {
@@ -345,6 +398,9 @@ static enum tg_step reach(struct tg_upload *u)
 	struct tg_engine *e = x->gl->gate->engine;
 	const char *why = NULL;
 	tg_engine_want(e);
+	enum tg_step r = place(u);
+	if (r != TG_NEXT)
+		return r;
 	struct tg_worker *w = tg_engine_worker(e);
 	struct tg_upconn *c = w ? tg_upstream_get(x->gl->loop, w, true, CONNECT_MS, &why) : NULL;
 	if (c) {
@@ -363,9 +419,7 @@ static enum tg_step reach(struct tg_upload *u)
 		return tg_answer_problem(x, TG_E_unavailable, "model_failed", "The engine does not start; the gate's log says why.", NULL, "Retry-After: 30\r\n");
 	if (tg_loop_ms(x->gl->loop) >= u->ready_by_ms)
 		return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine is not ready; try again.", NULL, "Retry-After: 2\r\n");
-	x->timer.fire = look_again;
-	tg_timer_set(&x->gl->loop->wheel, &x->timer, tg_loop_ms(x->gl->loop) + LOOK_MS);
-	return TG_WAIT;
+	return later(x);
 }
 
 static void look_again(struct tg_timer *t)
@@ -418,6 +472,7 @@ enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf 
 		snprintf(u->boundary + 2 * i, 3, "%02x", (unsigned char)boundary.p[i]);
 	u->expects = h->expect_continue && h->minor == 1;
 	u->ready_by_ms = tg_loop_ms(x->gl->loop) + TG_UPLOAD_READY_MS;
+	u->place_by_ms = tg_loop_ms(x->gl->loop) + TG_UPLOAD_PLACE_MS;
 	tg_h1_reader_init(&u->reader);
 	tg_buf_init(&x->collected, TG_UPLOAD_ANSWER_MAX);
 	x->parked = &u->parking;

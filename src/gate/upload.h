@@ -4,14 +4,18 @@
  * stage leaves alone. Back-pressure both ways: what the engine does not take is not read from the client (what lies in between is one receive buffer and what the sockets hold).
  *
  * Bounds: [ml] max_body_bytes (413, before reading where Content-Length tells); server.body_idle_ms for a pause of the client (408), of the engine that takes nothing, or that has the whole
- * body and does not answer (504); server.body_ms for the whole body; TG_UPLOAD_READY_MS for the engine to be ready (503); TG_UPLOAD_ANSWER_MAX for its answer.
+ * body and does not answer (504); server.body_ms for the whole body; TG_UPLOAD_READY_MS for the engine to be ready (503); TG_UPLOAD_PLACE_MS for a
+ * place (gate/places.h): 429 where the key has all it may, 503 where all are taken; TG_UPLOAD_ANSWER_MAX for its answer, counted against server.max_buffered_bytes (503)
+ * where it is more than an ordinary table's.
  * An answer that the engine gives in the middle of the body (a fault in a row) goes to the client at once; what that still sends is dropped by the lingering close. A client that leaves closes the
  * engine's connection, and with it what the engine has written so far goes. (While it is held back that is seen when its last byte has arrived; what its own socket still holds hides its end, and body_idle_ms ends it.)
  */
 #include "gate/exchange.h"
 
 #define TG_UPLOAD_READY_MS 20000
-#define TG_UPLOAD_ANSWER_MAX (1u << 20)
+#define TG_UPLOAD_PLACE_MS 5000
+#define TG_UPLOAD_ANSWER_MAX (8u << 20)     /* 4096 names of 256 bytes, each byte of them escaped */
+#define TG_UPLOAD_ANSWER_ORDINARY (64u << 10) /* not counted */
 
 /* What a body must be by its Content-Type, and nothing else. */
 enum tg_upload_type {

@@ -149,9 +149,15 @@ enum tg_run_end tg_run_engine(struct tg_run *run, const char *path, const json_t
 		tg_err_set(err, "%s", error ? error : refused);
 		return TG_RUN_FAILED;
 	}
-	if (end == TG_ENGINE_ANSWERED)
+	/* An answer that came whole and says nothing that is understood would be the same another time: the engine has not ended. */
+	bool garbled = end == TG_ENGINE_ANSWERED && status == 200;
+	if (garbled)
+		tg_err_set(err, "The engine's answer was not valid.");
+	else if (end == TG_ENGINE_ANSWERED)
 		tg_err_set(err, "the engine answered %u", status);
 	tg_log(TG_LOG_F_WARN, "job.engine", "t:job", run->id, "s:why", err->text, NULL);
+	if (garbled)
+		return TG_RUN_FAILED;
 	return status == 429 ? TG_RUN_LATER : TG_RUN_AGAIN;
 }
 

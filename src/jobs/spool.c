@@ -143,6 +143,14 @@ void tg_spool_forget(const struct tg_spool *s, const char *id)
 		closedir(d);
 }
 
+void tg_spool_drop(const struct tg_spool *s, const char *id)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/%s.frame", s->path, id);
+	if (n > 0 && (size_t)n < sizeof path)
+		(void)unlink(path);
+}
+
 bool tg_spool_mark(const struct tg_spool *s, const char *id, const char *model, struct tg_err *err)
 {
 	char name[2 * TG_ULID_LEN + 2];

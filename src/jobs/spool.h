@@ -23,6 +23,8 @@ bool tg_spool_hold(struct tg_spool *s, struct tg_err *err);
 bool tg_spool_there(const struct tg_spool *s); /* whether there is such a folder; makes nothing */
 /* Removes a job's files; what is not there is no failure. Any thread, also without the lock. */
 void tg_spool_forget(const struct tg_spool *s, const char *id);
+/* Removes the data that was taken in for a job that never came to be: one call, for who must not wait. */
+void tg_spool_drop(const struct tg_spool *s, const char *id);
 /* Notes that a job is about to make this model: a file of the job's, so that it goes with them. False: err. */
 bool tg_spool_mark(const struct tg_spool *s, const char *id, const char *model, struct tg_err *err);
 bool tg_spool_marked(const struct tg_spool *s, const char *id, char model[TG_ULID_LEN + 1]); /* what was noted so; false: nothing */

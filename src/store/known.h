@@ -3,7 +3,7 @@
  * What the database last said, in a file beside it (PATH.known, 0600): for a start in a time in which the database cannot be read. Digests, ids, permissions, limits; no key and no password hash, so logins wait for the
  * database while keys and tokens go on. That it is there, even with nothing that can be read, says that there was a database here.
  *
- * A change adds some lines at its end; they are folded into a new file when they have become many (ADR 0022). Several processes may have one: each change is written once, by whoever comes first.
+ * A change adds some lines at its end; they are folded into a new file when they have become many (ADR 0023). Several processes may have one: each change is written once, by whoever comes first.
  */
 #include "policy/identity.h"
 #include "store/identity.h"

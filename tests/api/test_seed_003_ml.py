@@ -311,6 +311,23 @@ def test_bad_predictions(g, c, cid):
     assert not spool(g)
 
 
+def test_a_missing_column_is_made_of_no_other(c):
+    """S3-60: not of one whose name it begins with, be it numbers or 0 and 1 in training."""
+    for rows in ([[i, 3 * i + 1] for i in range(50)], [[i % 2, i] for i in range(50)]):
+        m = trained(c, config(c), {"columns": ["region_size", "y"], "data": rows})
+        problem(predict(c, m, {"columns": ["region"], "data": [["north"], ["size"]]}), 400, "future.columns", 'lack "region_size"')
+
+
+def test_as_many_columns_as_there_may_be(c):
+    """4096 names of the greatest length, escaped: the engine's answer about them is past 6 MB."""
+    names = [f"{i:04d}".ljust(256, "\x01") for i in range(4096)]
+    cid = config(c, features=[names[1], names[4000]])
+    model = trained(c, cid, {"columns": names, "data": [[(i * (k % 7 + 1)) % 13 for k in range(4096)] for i in range(6)]})
+    r = predict(c, model, {"columns": names[:4001], "data": [[1] * 4001]})
+    assert r.status_code == 202, r.text
+    assert ended(c, r.json()["job_id"])["status"] == "completed"
+
+
 def test_what_it_costs(gate):
     """S3-18, S3-79: by the price table, in the log and on the key's account."""
     g = ml_gate(gate, toml={"prices": {"train": "42.5", "train_row": "1000", "predict": "0.25"}})

@@ -232,6 +232,27 @@ def test_datasets(g, c, model):
     fault(c.post("/train", json={"model_type": "xgboost"}), "data", "is required, or dataset")
 
 
+def test_cells_of_csv(g, c):
+    """One cell never turns a column of numbers into texts: it is a number as pandas reads them, or missing, or at fault; as a body, by form and as a data set."""
+    rnd = random.Random(4)
+    rows = [f"{rnd.random() + i % 2:.6f},{i % 2}" for i in range(200)]
+
+    def sent(cell):
+        body = "\n".join(["a,y", *rows[:100], f"{cell},1", *rows[100:]])
+        (g.dir / "datasets/cells.csv").write_text(body)
+        yield c.post("/train?cv_folds=2", content=body.encode(), headers={"content-type": "text/csv"})
+        yield c.post("/train", data={"cv_folds": "2"}, files={"file": ("cells.csv", body.encode(), "text/csv")})
+        yield train(c, dataset="cells.csv", cv_folds=2)
+    want = {r.json()["metrics"]["roc_auc"] for r in sent("1.5")}
+    assert len(want) == 1 and want.pop() > 0.95
+    for cell in ("NA", "", "nan", "+1.5", ".5", "5.", " 2", "007", "1E0"):
+        for r in sent(cell):
+            assert r.status_code == 200 and r.json()["metrics"]["roc_auc"] > 0.95 and list(r.json()["feature_importance"]) == ["a"], (cell, r.text)
+    for cell, why in (("typo", "is text, but row 2 of this column is a number"), ("-inf", "is text"), ("1e999", "must be a finite number"), ("1;5", "is text")):
+        for r in sent(cell):
+            assert "row 102, column a" in r.json()["message"] and why in r.json()["message"] and r.json()["error"] == "VALIDATION_ERROR" and r.status_code == 400, (cell, r.text)
+
+
 # ---- asking for it later ----
 
 def test_respond_async(g, c):
@@ -422,6 +443,8 @@ def test_a_model_that_applications_do_not_fit(c):
     fault(predict(c, b["model_id"]), "applications", 'lack "shoe_size"')
     b = trained(c, data={"columns": ["loan_grade", "y"], "data": [[i % 9, int(i % 9 > 4)] for i in range(60)]}, cv_folds=2)
     fault(predict(c, b["model_id"]), "applications", '"loan_grade" holds text')
+    b = trained(c, data={"columns": ["loan_grade_A", "loan_grade_size", "y"], "data": [[i % 2, i % 5, int(i % 9 > 4)] for i in range(60)]}, cv_folds=2)
+    fault(predict(c, b["model_id"]), "applications", 'lack "loan_grade_size"')  # it was more than 0 and 1: no text's code
 
 
 def test_random_bodies(g, c, model):

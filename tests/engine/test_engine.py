@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -16,6 +17,12 @@ import pytest
 
 from lib.engine import FUTURE, PREDICTED, TRAIN, Engine, children, gone, long_data, ulid, until
 from lib.gate import BINARY, ROOT, clean_env
+from lib.raw import SLOW, rss_kb
+
+
+def peak_kb(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
 
 
 @pytest.fixture
@@ -121,6 +128,15 @@ def test_trees_of_numbers(one, method):
         assert one.model(ulid(14), "task.tgm", method, "y", data=two, task=task)["about"]["task"] == says
     assert one.intake("train", ulid(14), {"data": {"columns": ["a", "y"], "data": [r[1:] for r in rows]}}).status_code == 200
     assert one.train(ulid(14), method, "y", task="classification")[-1]["error"] == "The target y has more than two values; a classification is between two."
+
+
+def test_numbers_that_cannot_be_measured(one):
+    """A residual past a double is no lack of memory."""
+    rows = [[i, (-1) ** (i // 3) * (1.7e308 if i in (4, 9) else i)] for i in range(20)]
+    job = ulid(16)
+    assert one.intake("train", job, {"data": {"columns": ["a", "y"], "data": [[y, x] for x, y in rows]}}).status_code == 200
+    errors = {one.train(job, target="y", seed=seed, test_size=0.5)[-1].get("error") for seed in range(12)}
+    assert "The numbers are too large to measure the model with." in errors and "There is not enough memory." not in errors, errors
 
 
 def test_models_of_earlier_versions(one):
@@ -269,6 +285,93 @@ def test_too_large(one):
     r = one.intake("train", ulid(43), (body[i:i + 50] for i in range(0, len(body), 50)), max_bytes=len(body) - 1)  # in chunks: its length is known at its end
     assert r.status_code == 413 and one.left(ulid(43)) == []
     assert one.intake("train", ulid(43), (body[i:i + 1] for i in range(len(body))), max_bytes=len(body)).status_code == 200
+
+
+PREDICTS, WIDE = b'{"historic":{"columns":["a"],"data":[]},"future":{"columns":["a"],"data":[', [f"c{i}" for i in range(4096)]
+SHAPES = {
+    "digits": ("predict", PREDICTS, b"[1]," * 65536),
+    "words": ("predict", PREDICTS, lambda k: b"".join(b'["%x"],' % (40000 * k + i) for i in range(40000))),
+    "nulls": ("predict", PREDICTS, b"[null]," * 40000),
+    "one word": ("predict", PREDICTS, b'["x"],' * 40000),
+    "wide": ("predict", json.dumps({"historic": {"columns": ["a"], "data": []}}).encode()[:-1] + b',"future":{"columns":' + json.dumps(WIDE).encode() + b',"data":[', (b"[" + b"1," * 4095 + b"1],") * 16),
+    "wide csv": ("csv", ",".join(WIDE).encode() + b"\n", (b"1," * 4095 + b"1\n") * 32),
+    "texts of csv": ("csv", b"a,b\n", lambda k: b"".join(b"%d,x%020d\n" % (i, 40000 * k + i) for i in range(40000))),
+}
+
+
+class Body:
+    """A body of a shape on its way, of which as much is sent as is asked for."""
+    def __init__(self, e, shape, job, owner=""):
+        kind, head, self.piece = SHAPES[shape]
+        self.n = self.sent = 0
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.settimeout(20)
+        self.s.connect(str(e.socket))
+        self.s.sendall(f"POST /intake/{kind}/{job}?max_bytes=1000000000&owner={owner} HTTP/1.1\r\nHost: e\r\nContent-Length: 1000000000\r\n\r\n".encode() + head)
+
+    def send(self, most):
+        """False: it has been answered."""
+        while self.sent < most:
+            p = self.piece if isinstance(self.piece, bytes) else self.piece(self.n)
+            self.n += 1
+            try:
+                self.s.sendall(p)
+            except OSError:
+                return False
+            self.sent += len(p)
+            if select.select([self.s], [], [], 0)[0]:
+                return False
+        return not select.select([self.s], [], [], 0.3 * SLOW)[0]
+
+    def answer(self):
+        out = b""
+        while b"\r\n\r\n" not in out or not out.endswith(b"}\n"):
+            piece = self.s.recv(65536)
+            assert piece, out
+            out += piece
+        self.s.close()
+        return int(out.split()[1]), json.loads(out.split(b"\r\n\r\n")[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_memory_is_what_counts(engine, shape):
+    """Whatever the shape of a body, what the engine holds of it is within the bound and not far under it; and nothing is left."""
+    e = engine("--intake-mib", "96")
+    assert e.intake("train", ulid(1), {"data": TRAIN}).status_code == 200
+    before = rss_kb(e.proc.pid)
+    b = Body(e, shape, ulid(2))
+    assert not b.send(200 << 20), "it was taken for ever"
+    status, said = b.answer()
+    assert status == 413 and said["field"] == "" and "(48 MiB)" in said["why"], said
+    grown = peak_kb(e.proc.pid) - before
+    if SLOW == 1:  # sanitizers keep what was freed
+        assert 16 << 10 <= grown <= 56 << 10, f"{grown >> 10} MiB of {b.sent >> 20} MiB"
+    assert e.left(ulid(2)) == []
+    for i in range(4):  # nor is the memory of those before it counted any more
+        b = Body(e, shape, ulid(3 + i))
+        assert b.send(2 << 20), b.answer()
+        b.s.close()
+
+
+def test_one_key_leaves_room_for_others(engine):
+    """What all hold together is bounded, and what one owner holds is half of it: 429, and when bodies are gone there is room again."""
+    e = engine("--intake-mib", "40")
+    each = 2 << 20  # [1], is 12 to 20 bytes with its line: 6 to 10 MiB
+    mine = [Body(e, "digits", ulid(i), "key_a") for i in range(3)]
+    assert mine[0].send(each) and not (mine[1].send(each) and mine[2].send(each))
+    full = next(b for b in mine[1:] if select.select([b.s], [], [], 0)[0])
+    status, said = full.answer()
+    assert (status, said["field"]) == (429, "owner") and "one key" in said["why"], said
+    other = Body(e, "digits", ulid(5), "key_b")
+    assert other.send(each), other.answer()
+    third = [Body(e, "digits", ulid(6 + i), f"key_{i}") for i in range(5)]
+    refused = [b.answer() for b in third if not b.send(each)]
+    assert refused and all((status, said["field"]) == (429, "") and "so much data" in said["why"] for status, said in refused), refused
+    assert e.client.get("/health").status_code == 200
+    for b in (*mine, other, *third):
+        b.s.close()
+    until(lambda: (b := Body(e, "digits", ulid(12), "key_a")).send(each) or b.s.close(), why="room")
+    assert e.intake("train", ulid(13), {"data": TRAIN}, owner="key_b").status_code == 200
 
 
 @pytest.mark.parametrize("path,body", [

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lib.ml import FRAME, KEYS, TRAIN_KEY, config, ended, frame_text, ml_gate, signal_engine, spool, train
+from lib.gate import READ
+from lib.ml import FRAME, FUTURE, KEYS, NOTHING, TRAIN_KEY, config, ended, frame_text, ml_gate, predict, signal_engine, spool, train, trained
 from lib.raw import SLOW, exchange, rss_kb, until
 from lib.tls import Door, client, tls_gate
 from lib.wire import answers, request
@@ -317,3 +318,68 @@ def test_through_tls(gate, version):
         time.sleep(0.2)
     assert g.wait_log(lambda r: r.get("reason") == "client_gone" and r["endpoint"] == TRAIN, 5 * SLOW)["status"] == 499
     until(lambda: not spool(g), 10 * SLOW, "the spool being empty")
+
+
+def predict_head(key, length):
+    return request("POST", "/api/v1/ml/$predict", [("X-API-Key", key), ("Content-Type", "application/json"), ("Content-Length", str(length))], None)
+
+
+def test_one_key_leaves_places_for_others(gate):
+    """Bodies that never end take a key's own places at the engine and nobody else's: others go on at once, its own are told to come again."""
+    g = ml_gate(gate, toml={"limits": {"poll": "off", "train": "off", "predict": "off"}})
+    c = g.client(TRAIN_KEY, timeout=30 * SLOW)
+    cid = config(c)
+    model = trained(c, cid)
+    held = []
+    try:
+        for _ in range(300):
+            s = g.connect()
+            s.sendall(predict_head(READ, 100000) + b'{"model_artifact_id":')
+            held.append(s)
+        for _ in range(5):
+            r = predict(c, model)
+            assert r.status_code == 202, r.text
+            assert c.post("/predict", json={"model_id": model, "data": FUTURE}).status_code == 200
+        r = predict(g.client(READ, timeout=30 * SLOW), model)
+        assert r.status_code == 429 and r.json()["code"] == "RATE_LIMITED" and "being taken in" in r.json()["detail"] and int(r.headers["retry-after"]) >= 1, r.text
+        assert g.record(r)["reason"] == "too_many_uploads"
+    finally:
+        for s in held:
+            s.close()
+    assert until(lambda: predict(g.client(READ, timeout=30 * SLOW), model).status_code == 202, 20 * SLOW, "its places being free")
+
+
+def test_many_small_bodies_at_once(gate):
+    """More than a key has places for: they wait for each other, and all are taken."""
+    g = ml_gate(gate, toml={"limits": {"poll": "off", "train": "off", "predict": "off"}})
+    c = g.client(TRAIN_KEY)
+    model = trained(c, config(c))
+    body = json.dumps({"model_artifact_id": model, "historic": NOTHING, "future": FUTURE}).encode()
+    held = [g.connect(timeout=30 * SLOW) for _ in range(200)]
+    for s in held:
+        s.sendall(predict_head(READ, len(body)) + body)
+    statuses = []
+    for s in held:
+        statuses.append(int(s.recv(4096).split()[1]))
+        s.close()
+    assert set(statuses) == {202}
+
+
+def test_bodies_of_clients_that_left(gate):
+    """Whenever a client leaves, before its answer or in the middle of it: a job, or nothing of its data."""
+    g = ml_gate(gate, toml={"limits": {"poll": "off", "train": "off", "api": "off"}})
+    c = g.client(TRAIN_KEY)
+    cid = config(c)
+    trained(c, cid)
+    body = body_of(cid)
+    for i in range(200):
+        with g.connect() as s:
+            s.sendall(head(len(body)) + body)
+            time.sleep(i % 20 * 0.0003)
+
+    def without_a_job():
+        files = {name[:26] for name in spool(g)}
+        return files - {j["id"] for j in c.get("/api/v1/jobs").json()}
+    until(lambda: not without_a_job(), 10 * SLOW, "data of no job being gone")
+    until(lambda: all(j["status"] in ("completed", "failed") for j in c.get("/api/v1/jobs").json()), 60 * SLOW, "the jobs' end")
+    assert not spool(g)

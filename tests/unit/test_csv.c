@@ -1,5 +1,7 @@
-/* CSV (ledger S3-60): RFC 4180 as spreadsheets and programs write it, what is refused and where, and the same tables as JSON has them: hash for hash. */
+/* CSV (ledger S3-60): RFC 4180 as spreadsheets and programs write it, what a cell is, what is refused and where, and the same tables as JSON has them: hash for hash. */
 #include "intake_fixture.h"
+
+#include "engine/csv_cell.h"
 
 #define CSV TG_INTAKE_CSV
 
@@ -33,6 +35,12 @@ static void test_faults(void **state)
 		{ "\xef\xbb", "row 1, column 1", "is no valid UTF-8" },
 		{ "\xef\xbb\xbf\xef\xbb\xbf\xff", "row 1, column 1", "is no valid UTF-8" },
 		{ "a,b\n1,\"x\ny\n", "row 2, column b", "begins with a quote and is not closed by one" },
+		{ "a\n1\n2\n\nx\n", "row 5, column a", "is text, but row 2 of this column is a number: a column holds one of the two" },
+		{ "a,b\n,y\nNA,y\nx,y\n1,y\n", "row 5, column a", "is a number, but row 4 of this column is text: a column holds one of the two" },
+		{ "a\n1\n\"1,000\"\n", "row 3, column a", "is text, but row 2 of this column is a number: a column holds one of the two" },
+		{ "a\n0\ninf\n", "row 3, column a", "is text, but row 2 of this column is a number: a column holds one of the two" },
+		{ "a\n1\n1e400\n", "row 3, column a", "must be a finite number" },
+		{ "a\n-1e999\n", "row 2, column a", "must be a finite number" },
 		{ "a,b\n1,2,\xff\"\n", "row 2, column 3", "has a quote in it and does not begin with one" },
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -41,6 +49,11 @@ static void test_faults(void **state)
 			fail_msg("%s\n: %s: %s", rows[i].body, o.ok ? "taken" : o.fault.field, o.fault.why);
 		outcome_free(&o);
 	}
+	struct outcome o = read_all_ways(CSV, TG_S("a,b\n1,x\n2,\"y\0z\"\n"));
+	assert_false(o.ok);
+	assert_string_equal(o.fault.field, "row 3, column b");
+	assert_string_equal(o.fault.why, "must not hold a NUL");
+	outcome_free(&o);
 }
 
 /* Each beside the JSON of the same table. */
@@ -61,14 +74,14 @@ static void test_same_as_json(void **state)
 		{ "a,b\nx,1\n,\n\"\",2\nx,3\n", "[\"a\",\"b\"]", "[[\"x\",1],[null,null],[null,2],[\"x\",3]]" },
 		{ "a\n\"x,y\"\n\"x\"\"y\"\n\"\"\"\"\n\"x\ny\"\n\"x\r\ny\"\n", "[\"a\"]", "[[\"x,y\"],[\"x\\\"y\"],[\"\\\"\"],[\"x\\ny\"],[\"x\\r\\ny\"]]" },
 		{ "\"a,\"\"\n\",b\n1,\"2\"\n", "[\"a,\\\"\\n\",\"b\"]", "[[1,2]]" },
-		{ "a\n1\n2\n\nx\n", "[\"a\"]", "[[\"1\"],[\"2\"],[\"x\"]]" },
-		{ "a\n12.50\n\"\"\n-0\n1e5\nx\n12.50\n", "[\"a\"]", "[[\"12.50\"],[null],[\"-0\"],[\"1e5\"],[\"x\"],[\"12.50\"]]" },
-		{ "a\n\"\"\n\"\"\n3\n\"\"\nx\n", "[\"a\"]", "[[null],[null],[\"3\"],[null],[\"x\"]]" },
-		{ "a\n007\n1\n", "[\"a\"]", "[[\"007\"],[\"1\"]]" },
-		{ "a,b\n1, 2\n", "[\"a\",\"b\"]", "[[1,\" 2\"]]" },
-		{ "a\ntrue\nNaN\n", "[\"a\"]", "[[\"true\"],[\"NaN\"]]" },
-		{ "a\n1e400\n1\n", "[\"a\"]", "[[\"1e400\"],[\"1\"]]" },
-		{ "a,b\n+1,1.\n.5,0x1\n", "[\"a\",\"b\"]", "[[\"+1\",\"1.\"],[\".5\",\"0x1\"]]" },
+		{ "a\n12.50\n\"\"\n-0\n1e5\n", "[\"a\"]", "[[12.50],[null],[-0],[1e5]]" },
+		{ "a\n007\n1\n", "[\"a\"]", "[[7],[1]]" },
+		{ "a,b\n1, 2\n\t3 ,\" 4\"\n", "[\"a\",\"b\"]", "[[1,2],[3,4]]" },
+		{ "a,b\n x,y \n", "[\"a\",\"b\"]", "[[\" x\",\"y \"]]" },
+		{ "a\ntrue\nNaN\n", "[\"a\"]", "[[\"true\"],[null]]" },
+		{ "a\n1\nNA\n \n\"null\"\n", "[\"a\"]", "[[1],[null],[null],[null]]" },
+		{ "a\nNA\nx\nNAN\n", "[\"a\"]", "[[null],[\"x\"],[\"NAN\"]]" },
+		{ "a,b\n+1,1.\n.5,-.5e1\n", "[\"a\",\"b\"]", "[[1,1],[0.5,-5]]" },
 		{ "\xe5\x9f\x8e,b\n\xc3\xbc,-1.5E-7\n", "[\"\\u57ce\",\"b\"]", "[[\"\\u00fc\",-1.5e-7]]" },
 	};
 	char json[1024];
@@ -88,10 +101,54 @@ static void test_same_as_json(void **state)
 	}
 }
 
+static void test_cells(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		enum tg_csv_cell is;
+		double v;
+		bool whole;
+	} rows[] = {
+		{ "12", TG_CSV_NUMBER, 12, true }, { "-3.5", TG_CSV_NUMBER, -3.5, false }, { "1E3", TG_CSV_NUMBER, 1000, false }, { "+2", TG_CSV_NUMBER, 2, true }, { "+2e+1", TG_CSV_NUMBER, 20, false },
+		{ ".5", TG_CSV_NUMBER, 0.5, false }, { "-.5", TG_CSV_NUMBER, -0.5, false }, { "5.", TG_CSV_NUMBER, 5, false }, { "5.e2", TG_CSV_NUMBER, 500, false }, { "+00.50", TG_CSV_NUMBER, 0.5, false },
+		{ "007", TG_CSV_NUMBER, 7, true }, { "-007", TG_CSV_NUMBER, -7, true }, { "000", TG_CSV_NUMBER, 0, true }, { "00.", TG_CSV_NUMBER, 0, false }, { " 2", TG_CSV_NUMBER, 2, true },
+		{ "\t 2.5 ", TG_CSV_NUMBER, 2.5, false }, { "0.30000000000000004", TG_CSV_NUMBER, 0.30000000000000004, false },
+		{ "1e999", TG_CSV_INFINITE, 0, false }, { "+1e999", TG_CSV_INFINITE, 0, false },
+		{ "", TG_CSV_MISSING, 0, false }, { " \t", TG_CSV_MISSING, 0, false }, { "NA", TG_CSV_MISSING, 0, false }, { " NA ", TG_CSV_MISSING, 0, false }, { "NaN", TG_CSV_MISSING, 0, false },
+		{ "nan", TG_CSV_MISSING, 0, false }, { "null", TG_CSV_MISSING, 0, false }, { "NULL", TG_CSV_MISSING, 0, false }, { "None", TG_CSV_MISSING, 0, false }, { "N/A", TG_CSV_MISSING, 0, false },
+		{ "n/a", TG_CSV_MISSING, 0, false }, { "<NA>", TG_CSV_MISSING, 0, false }, { "#N/A", TG_CSV_MISSING, 0, false }, { "#N/A N/A", TG_CSV_MISSING, 0, false }, { "-1.#QNAN", TG_CSV_MISSING, 0, false },
+		{ "na", TG_CSV_TEXT, 0, false }, { "Null", TG_CSV_TEXT, 0, false }, { "none", TG_CSV_TEXT, 0, false }, { "typo", TG_CSV_TEXT, 0, false }, { "true", TG_CSV_TEXT, 0, false }, { ".", TG_CSV_TEXT, 0, false },
+		{ "-", TG_CSV_TEXT, 0, false }, { "+", TG_CSV_TEXT, 0, false }, { "+-2", TG_CSV_TEXT, 0, false }, { "--2", TG_CSV_TEXT, 0, false }, { "- 2", TG_CSV_TEXT, 0, false }, { "1e", TG_CSV_TEXT, 0, false },
+		{ ".e5", TG_CSV_TEXT, 0, false }, { "1.2.3", TG_CSV_TEXT, 0, false }, { "1 2", TG_CSV_TEXT, 0, false }, { "1,000", TG_CSV_TEXT, 0, false }, { "0x1", TG_CSV_TEXT, 0, false }, { "1_000", TG_CSV_TEXT, 0, false },
+		{ "12%", TG_CSV_TEXT, 0, false }, { "2020-01-01", TG_CSV_TEXT, 0, false }, { "inf", TG_CSV_TEXT, 0, false }, { "-Infinity", TG_CSV_TEXT, 0, false },
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		size_t n = strlen(rows[i].text);
+		char *copy = malloc(n + 1); /* without a NUL behind */
+		double v = 77;
+		bool whole = false;
+		memcpy(copy, rows[i].text, n);
+		copy = realloc(copy, n ? n : 1);
+		if (tg_csv_cell((struct tg_slice){ copy, n }, &v, &whole) != rows[i].is || (rows[i].is == TG_CSV_NUMBER && (v != rows[i].v || whole != rows[i].whole)))
+			fail_msg("\"%s\": %g %d", rows[i].text, v, whole);
+		free(copy);
+	}
+	char digits[1200];
+	memset(digits, '1', sizeof digits);
+	for (size_t n = 1000; n < sizeof digits; n++) { /* whichever side of any bound */
+		double v;
+		bool whole;
+		digits[0] = n % 2 ? '+' : '0';
+		enum tg_csv_cell is = tg_csv_cell((struct tg_slice){ digits, n }, &v, &whole);
+		assert_true(is == TG_CSV_INFINITE || (n > 1000 && is == TG_CSV_TEXT));
+	}
+}
+
 static void test_whole_numbers(void **state)
 {
 	(void)state;
-	struct outcome o = read_all_ways(CSV, TG_S("a,b,c,d\n1,1,x,\n2,2.0,1,\n,3,2,\n"));
+	struct outcome o = read_all_ways(CSV, TG_S("a,b,c,d\n1,1,x,\n2,2.0,y,\n,3,x,\n"));
 	static const bool integers[] = { true, false, false, false };
 	static const uint64_t nulls[] = { 1, 0, 0, 3 };
 	static const enum tg_column_type types[] = { TG_COLUMN_NUMBER, TG_COLUMN_NUMBER, TG_COLUMN_TEXT, TG_COLUMN_EMPTY };
@@ -141,18 +198,17 @@ static void test_bounds(void **state)
 static void test_drawn(void **state)
 {
 	(void)state;
-	static const char *const texts[][2] = { { "x", "x" }, { "\"x,y\"", "x,y" }, { "\"q\"\"q\"", "q\\\"q" }, { "\"l\r\nl\"", "l\\r\\nl" }, { "\xc3\xbc", "\\u00fc" }, { "\"12\"", "12" }, { "NaN", "NaN" } };
+	static const char *const texts[][2] = { { "x", "x" }, { "\"x,y\"", "x,y" }, { "\"q\"\"q\"", "q\\\"q" }, { "\"l\r\nl\"", "l\\r\\nl" }, { "\xc3\xbc", "\\u00fc" }, { " na", " na" } };
 	struct tg_buf csv, json;
 	tg_buf_init(&csv, 1u << 20);
 	tg_buf_init(&json, 1u << 20);
 	for (int round = 0; round < 500; round++) {
-		unsigned columns = 1 + (unsigned)draw(6), rows = (unsigned)draw(20), type[6], text_at[6];
+		unsigned columns = 1 + (unsigned)draw(6), rows = (unsigned)draw(20), type[6];
 		const char *end = draw(2) ? "\n" : "\r\n";
 		csv.len = json.len = 0;
 		tg_buf_lit(&json, "{\"data\":{\"columns\":[");
 		for (unsigned c = 0; c < columns; c++) {
-			type[c] = (unsigned)draw(3);          /* 0: numbers, 1: texts, 2: numbers up to a text in one row */
-			text_at[c] = (unsigned)draw(rows + 1);
+			type[c] = (unsigned)draw(2); /* 0: numbers, 1: texts */
 			tg_buf_fmt(&csv, "%sc%u", c ? "," : "", c);
 			tg_buf_fmt(&json, "%s\"c%u\"", c ? "," : "", c);
 		}
@@ -161,22 +217,21 @@ static void test_drawn(void **state)
 		for (unsigned r = 0; r < rows; r++) {
 			tg_buf_cstr(&json, r ? ",[" : "[");
 			for (unsigned c = 0; c < columns; c++) {
-				bool text = (type[c] == 1 && !(r == 0)) || (type[c] && r == text_at[c]), is_text_column = type[c] == 1 ? rows > 1 || text_at[c] == 0 : type[c] == 2 && text_at[c] < rows;
+				static const char *const nothing[] = { "\"\"", "NA", "\" \"", "null" }, *const before[] = { "", "+", "  ", "+0", "\t00" };
 				char number[64];
 				snprintf(number, sizeof number, "%.*g", (int)(1 + draw(17)), (double)draw(1u << 30) / 1000);
 				if (c)
 					tg_buf_char(&csv, ','), tg_buf_char(&json, ',');
-				if (!text && !draw(5)) {
-					tg_buf_cstr(&csv, "\"\"");
+				if (!draw(5)) {
+					tg_buf_cstr(&csv, nothing[draw(4)]);
 					tg_buf_lit(&json, "null");
-				} else if (text) {
-					/* a quoted number is a number: no text of a column that is to have one */
-					size_t k = draw(5);
+				} else if (type[c]) {
+					size_t k = draw(sizeof texts / sizeof *texts);
 					tg_buf_cstr(&csv, texts[k][0]);
 					tg_buf_fmt(&json, "\"%s\"", texts[k][1]);
 				} else {
-					tg_buf_cstr(&csv, number);
-					tg_buf_fmt(&json, is_text_column ? "\"%s\"" : "%s", number);
+					tg_buf_fmt(&csv, "%s%s", before[draw(5)], number);
+					tg_buf_cstr(&json, number);
 				}
 			}
 			tg_buf_cstr(&csv, r + 1 < rows || draw(2) ? end : "");
@@ -196,7 +251,7 @@ static void test_drawn(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_faults), cmocka_unit_test(test_same_as_json), cmocka_unit_test(test_whole_numbers), cmocka_unit_test(test_bounds), cmocka_unit_test(test_drawn),
+		cmocka_unit_test(test_faults), cmocka_unit_test(test_same_as_json), cmocka_unit_test(test_cells), cmocka_unit_test(test_whole_numbers), cmocka_unit_test(test_bounds), cmocka_unit_test(test_drawn),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

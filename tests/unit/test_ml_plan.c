@@ -97,6 +97,7 @@ static void faults(void **state)
 	plan("{}", "{\"rows\":0,\"columns\":[]}", NULL, "data.columns");
 }
 
+#define BINARY "\"type\":\"number\",\"binary\":true"
 static void fits(void **state)
 {
 	(void)state;
@@ -111,10 +112,14 @@ static void fits(void **state)
 		{ "{\"features\":[{\"name\":\"place\",\"type\":\"number\"}]}", "data.columns[1]", "data" },
 		{ "{\"features\":[{\"name\":\"place\",\"type\":\"number\"}]}", "applications", "applications" },
 		/* coded before training: of the text column `place`, and of no other */
-		{ "{\"features\":[{\"name\":\"place_RENT\",\"type\":\"number\"},{\"name\":\"place_a_b\",\"type\":\"number\"},{\"name\":\"place_\",\"type\":\"number\"}]}", NULL, "data" },
-		{ "{\"features\":[{\"name\":\"a_RENT\",\"type\":\"number\"}]}", "applications", "applications" },
+		{ "{\"features\":[{\"name\":\"place_RENT\"," BINARY "},{\"name\":\"place_a_b\"," BINARY "},{\"name\":\"place_\"," BINARY "}]}", NULL, "data" },
+		{ "{\"features\":[{\"name\":\"place_RENT\"," BINARY "}]}", NULL, "applications" },
+		{ "{\"features\":[{\"name\":\"a_RENT\"," BINARY "}]}", "applications", "applications" },
 		{ "{\"features\":[{\"name\":\"place_RENT\",\"type\":\"text\"}]}", "data.columns", "data" },
-		{ "{\"features\":[{\"name\":\"placeRENT\",\"type\":\"number\"}]}", "data.columns", "data" },
+		{ "{\"features\":[{\"name\":\"placeRENT\"," BINARY "}]}", "data.columns", "data" },
+		/* what was more than 0 and 1 is no code of a text, and document 003 knows none */
+		{ "{\"features\":[{\"name\":\"place_size\",\"type\":\"number\"}]}", "data.columns", "data" },
+		{ "{\"features\":[{\"name\":\"place_RENT\"," BINARY "}]}", "future.columns", "future" },
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct tg_fields_fault fault = { "", "" };

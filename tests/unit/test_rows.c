@@ -63,6 +63,8 @@ static void test_table_faults(void **state)
 		{ T, "{\"data\":{\"columns\":[\"a\",\"\\u0061\"],\"data\":[]}}", "data.columns[1]", "is the name of a column before it" },
 		{ T, "{\"data\":{\"columns\":[\"a\",\"\"],\"data\":[]}}", "data.columns[1]", "must not be empty" },
 		{ T, "{\"data\":{\"columns\":[\"a\\u0000b\"],\"data\":[]}}", "data.columns[0]", "must not hold a NUL" },
+		{ T, "{\"data\":{\"columns\":[\"a\"],\"data\":[[\"b\"],[\"x\\u0000y\"]]}}", "data.data[1][0]", "must not hold a NUL" },
+		{ P, "{\"historic\":{\"columns\":[\"a\"],\"data\":[[\"\\u0000\"]]},\"future\":{\"columns\":[\"a\"],\"data\":[]}}", "historic.data[0][0]", "must not hold a NUL" },
 		{ T, "{\"data\":{\"columns\":[1],\"data\":[]}}", "data.columns[0]", "must be a string" },
 		{ T, "{\"data\":{\"columns\":[\"a\",null],\"data\":[]}}", "data.columns[1]", "must be a string" },
 		{ T, "{\"data\":{\"columns\":[[\"a\"]],\"data\":[]}}", "data.columns[0]", "must be a string" },
