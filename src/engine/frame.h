@@ -68,7 +68,7 @@ struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err)
  */
 #define TG_INTAKE_MEMBERS_MAX 65536
 enum tg_intake_kind {
-	TG_INTAKE_TRAIN,          /* 003 $train: frame `data` (required, at least one column) */
+	TG_INTAKE_TRAIN,          /* 003 $train: frame `data` (required, at least one column), `geo` any JSON, dropped */
 	TG_INTAKE_PREDICT,        /* 003 $predict: frame `future` (required; cells kept), `historic` (required, may have no rows: checked, counted, dropped), `geo` any JSON, dropped */
 	TG_INTAKE_CREDIT_TRAIN,   /* 004 /train: frame `data`, optional */
 	TG_INTAKE_CREDIT_PREDICT, /* 004 /predict: frame `data`, or `applications`: an array of objects validated by tables/application.def, which becomes a frame; one of the two */

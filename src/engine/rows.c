@@ -111,6 +111,7 @@ static enum tg_rows_what what_is(const struct tg_rows *r, struct tg_slice name)
 	bool data = tg_slice_eq(name, TG_S("data"));
 	switch (r->kind) {
 	case TG_INTAKE_TRAIN:
+		return data ? TABLE : tg_slice_eq(name, TG_S("geo")) ? DROP : KEEP;
 	case TG_INTAKE_CREDIT_TRAIN:
 		return data ? TABLE : KEEP;
 	case TG_INTAKE_PREDICT:

@@ -153,6 +153,15 @@ def test_the_dollar_may_be_escaped(c, cid):
     assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed"
 
 
+def test_geo_may_come_along(c, cid):
+    """S3-57: clients of the origin send all the members of their models; geo is optional in both bodies and used by neither."""
+    for geo in (None, {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": None, "properties": {"id": 1}}]}):
+        r = train(c, cid, geo=geo)
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed", r.text
+        r = predict(c, r.json()["model_artifact_id"], geo=geo)
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed", r.text
+
+
 def test_the_config_chooses(c):
     """Method, target, features and seed; the names that clients look for (C-47)."""
     frame = {"columns": ["sick", "a", "b", "noise"], "data": [[i % 2, i % 2 + (i % 7) / 10, i, (i * 37) % 11] for i in range(60)]}
