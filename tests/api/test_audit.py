@@ -8,11 +8,13 @@ import os
 import re
 import signal
 import threading
+import time
 
 import pytest
 
 from lib.audit import COMMON, check, events, table, wait_event
 from lib.gate import ADMIN, READ, model
+from lib.ml import FUTURE, TRAIN_KEY, config, ml_gate, trained
 from lib.raw import SLOW, until
 
 
@@ -187,6 +189,19 @@ def test_a_full_disk_is_said(gate):
     assert any(r["event"] == "audit.failed" for r in g.log())
     g.stop()
     assert re.search(r"audit: \d+ events could not be written to /dev/full", g.stderr())
+
+
+def test_a_full_disk_slows_nobody(gate):
+    """S4-72: a prediction is answered after its line was written; where none can be, it is not waited for (each would pay two seconds)."""
+    g = ml_gate(gate, {"audit": {"path": "/dev/full"}})
+    c = g.client(TRAIN_KEY)
+    model = trained(c, config(c))
+    body = {"model_id": model, "data": FUTURE}
+    assert c.post("/predict", json=body).status_code == 200
+    begun, n = time.monotonic(), 5
+    for _ in range(n):
+        assert c.post("/predict", json=body).status_code == 200
+    assert time.monotonic() - begun < 2 * n * 0.8
 
 
 def test_concurrent_lines_are_whole(g):
