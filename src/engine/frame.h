@@ -88,6 +88,8 @@ struct tg_frame_reader *tg_frame_reader_form(struct tg_slice boundary, uint64_t 
 void tg_frame_reader_free(struct tg_frame_reader *r);
 /* False: it cannot become one any more; f says why. */
 bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f);
+/* The member that the frame came in: "data", "applications", "future"; "" where there was none, or the body is no JSON. */
+const char *tg_frame_reader_table(const struct tg_frame_reader *r);
 /* The end of the body. *frame: NULL where the kind allows none and there was none; else the caller's. members: JSON object text, the reader's. hash: SHA-256 in hex over columns and cells, the same
  * for the same data however the JSON is spaced. */
 bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members, char hash[65], struct tg_intake_fault *f);

@@ -277,6 +277,11 @@ bool tg_rows_feed(struct tg_rows *r, const char *p, size_t n, struct tg_intake_f
 	return true;
 }
 
+const char *tg_rows_table(const struct tg_rows *r)
+{
+	return r->main.name ? r->main.name : "";
+}
+
 static bool required(struct tg_rows *r)
 {
 	if (r->kind == TG_INTAKE_PREDICT && !r->checked.b)

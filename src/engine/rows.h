@@ -7,4 +7,5 @@ struct tg_rows *tg_rows_new(enum tg_intake_kind kind, uint64_t max_bytes); /* NU
 void tg_rows_free(struct tg_rows *r);
 /* After false nothing is fed any more. */
 bool tg_rows_feed(struct tg_rows *r, const char *p, size_t n, struct tg_intake_fault *f);
+const char *tg_rows_table(const struct tg_rows *r); /* tg_frame_reader_table */
 bool tg_rows_end(struct tg_rows *r, struct tg_frame **frame, struct tg_slice *members, struct tg_intake_fault *f);

@@ -94,7 +94,7 @@ static void put_column(struct tg_buf *b, const struct tg_column *c)
 	tg_buf_lit(b, "}");
 }
 
-static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_slice members, const char *hash, uint64_t bytes)
+static void put_answer(struct tg_buf *b, const struct tg_frame *f, const char *table, struct tg_slice members, const char *hash, uint64_t bytes)
 {
 	tg_buf_lit(b, "{\"members\":");
 	tg_buf_slice(b, members.n ? members : TG_S("{}"));
@@ -111,6 +111,8 @@ static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_sli
 	} else {
 		tg_buf_lit(b, "null");
 	}
+	tg_buf_lit(b, ",\"table\":");
+	tg_buf_json(b, tg_slice_cstr(table));
 	tg_buf_lit(b, ",\"hash\":");
 	tg_buf_json(b, tg_slice_cstr(hash));
 	tg_buf_lit(b, ",\"bytes\":");
@@ -150,7 +152,7 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 	} else {
 		struct tg_buf b;
 		tg_buf_init(&b, ANSWER_MAX);
-		put_answer(&b, f, members, hash, in->bytes);
+		put_answer(&b, f, tg_frame_reader_table(in->reader), members, hash, in->bytes);
 		if (b.failed)
 			tg_service_error(h, 500, "the answer is too large");
 		else
