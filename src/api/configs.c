@@ -63,15 +63,11 @@ static bool read_data(struct config_record *c, const struct tg_json_want *w)
 		tg_entity_fault(&c->r, "data", "must be an object");
 		return false;
 	}
-	char why[128];
-	json_error_t e;
 	struct tg_slice v = tg_entity_value(&c->r, w);
-	json_t *tree = json_loadb(v.p, v.n, JSON_REJECT_DUPLICATES, &e);
+	json_t *tree = json_loadb(v.p, v.n, JSON_REJECT_DUPLICATES, NULL);
 	bool ok = tree && tg_ml_config_check(tree, &c->r.fault);
-	if (!tree) {
-		snprintf(why, sizeof why, "has a member twice, a number out of range, or a NUL: at byte %d of it", e.position);
-		tg_entity_fault(&c->r, "data", why);
-	}
+	if (!tree && !tg_fields_blame(v, "data", &c->r.fault))
+		tg_entity_fault(&c->r, "data", "cannot be read: out of memory");
 	json_decref(tree);
 	c->r.body[w->to] = 0; /* at the latest the NUL behind the body */
 	c->data = v.p;

@@ -272,6 +272,23 @@ def test_bad_members_of_a_training(g, c, body, status, words):
     assert not spool(g)
 
 
+@pytest.mark.parametrize("member,words", [
+    ('"x":"a\\u0000b"', ["on x: holds a NUL"]),
+    ('"x":[1,{"y":1e400}]', ["on x: holds a number out of range"]),
+    ('"x":{"y":{"z":9223372036854775808}}', ["on x.y.z: holds a number out of range"]),
+    ('"x":{"y":[],"v":{"a":1,"\\u0061":2}}', ["on x.v: has a member twice"]),
+    ('"x\\u0000":1', ["on body: holds a NUL"]),
+])
+def test_members_that_only_their_reader_refuses(g, c, cid, member, words):
+    """S3-60: what is the sender's is a 400 that names the member, and no fault of the engine's."""
+    for path, body in (("/api/v1/ml/$train", f'{{"config_id":"{cid}",{member},"data":{json.dumps(FRAME)}}}'),
+                       ("/api/v1/ml/$predict", f'{{"model_artifact_id":"{cid}",{member},"historic":{json.dumps(NOTHING)},"future":{json.dumps(FUTURE)}}}')):
+        problem(c.post(path, content=body, headers={"Content-Type": "application/json"}), 400, "Validation error ", *words)
+    r = c.post("/train", content=f'{{{member},"data":{json.dumps(FRAME)}}}', headers={"Content-Type": "application/json"})
+    assert r.status_code == 400 and words[0] in r.json()["message"], r.text
+    assert not spool(g)
+
+
 def test_what_is_no_body(c, cid):
     post = c.build_request
     for headers, content, status in (({"Content-Type": "text/plain"}, b"{}", 415), ({}, b"{}", 415), ({"Content-Type": "application/json"}, b"", 400),

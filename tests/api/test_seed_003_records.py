@@ -175,6 +175,16 @@ def test_bodies_that_are_no_json_object(c, body):
     problem(r, 400, "validation-failed", "Validation Error", ".")
 
 
+@pytest.mark.parametrize("data,field,why", [
+    ('{"a":1,"n":{"big":123456789012345678901234567890}}', "data.n.big", "number out of range"), ('{"a":[1e999]}', "data.a", "number out of range"), ('{"a":{"b":1,"b":1}}', "data.a", "a member twice"),
+    ('{"a":1,"a":1}', "data", "a member twice"), ('{"b":1,"a":"\\u0000"}', "data.a", "NUL")])
+def test_data_that_cannot_be_read_is_named(c, data, field, why):
+    """C-15."""
+    r = c.post(CONFIGS, content=f'{{"name":"n","data":{data}}}', headers={"Content-Type": "application/json"})
+    problem(r, 400, "validation-failed", "Validation Error", f"^Validation error on {re.escape(field)}: .*{why}")
+    assert r.json()["error"]["param"] == field
+
+
 def test_content_types(c):
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         problem(c.post(CONFIGS, content=json.dumps(SEED), headers={"Content-Type": kind}), 415, "unsupported-media-type", "Unsupported Media Type", "application/json")
