@@ -99,8 +99,8 @@ def test_the_lines(g):
     assert len(table()) == 8 and all(check(e) for e in events(g))
     assert {"event", "timestamp"} <= set(COMMON)
     for name, fields in {"auth_success": "api_key_hash ip", "auth_failure": "ip attempted_key_prefix", "training_started": "config dataset_hash user", "training_completed": "model_id metrics duration duration_seconds",
-                         "training_failed": "error config", "prediction_made": "model_id n_samples user", "model_persisted": "model_id path", "model_loaded": "model_id"}.items():
-        assert set(fields.split()) == set(table()[name][0]), "document 004's own"
+                         "training_failed": "error config job", "prediction_made": "model_id n_samples user", "model_persisted": "model_id path", "model_loaded": "model_id"}.items():
+        assert set(fields.split()) == set(table()[name][0]), "document 004's own, and the job of one that failed"
     assert (g.dir / "logs/audit.jsonl").stat().st_mode & 0o777 == 0o640
 
 

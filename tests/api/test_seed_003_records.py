@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from lib.audit import events
 from lib.gate import ADMIN, READ, ROOT, run_cli
 from lib.raw import SLOW, until
 
@@ -416,6 +417,25 @@ def test_delete_cancels(g, empty):
         assert empty.delete(f"{JOBS}/{ulid(1)}").status_code == 204
         assert empty.get(f"{JOBS}/{ulid(1)}").status_code == 404
     assert empty.get(f"{ARTIFACTS}/{ulid(9)}").status_code == 200
+
+
+def test_a_deletion_is_on_record(g, empty):
+    """S4-63: who canceled a training is in the trail, under the request that it began with; the log has which record a DELETE was about."""
+    spec = json.dumps({"method": "xgboost", "target": "y", "config_id": MISSING, "request_id": ulid(7)})
+    for n, (kind, status) in enumerate((("train", "running"), ("credit_train", "pending"), ("predict", "pending"), ("train", "completed"))):
+        add_job(g, ulid(n), status, kind, owner="o", lease_ends=2 ** 60, spec=spec)
+    empty.post(ARTIFACTS, json={"id": ulid(9), "data": 1})
+    asked = {n: empty.delete(f"{JOBS}/{ulid(n)}") for n in range(4)} | {9: empty.delete(f"{ARTIFACTS}/{ulid(9)}")}
+    assert all(r.status_code == 204 for r in asked.values())
+    mine = [e for e in events(g, "training_failed") if e["request_id"] == ulid(7)]
+    who = g.record(asked[0])["user"]
+    assert [(e["job"], e["error"], e["user"]) for e in mine] == [(ulid(n), "canceled", who) for n in (0, 1)] and mine[0]["config"]["target"] == "y"
+    log = {x["request_id"]: x for x in g.log() if x.get("event") in ("job.canceled", "job.deleted", "record.deleted")}
+    for n, event in enumerate(["job.canceled"] * 3 + ["job.deleted"]):
+        x = log[asked[n].headers["x-request-id"]]
+        assert (x["event"], x["id"], x["user"], x["route"]) == (event, ulid(n), who, "/api/v1/jobs/{id}")
+    assert log[asked[9].headers["x-request-id"]]["event"] == "record.deleted" and log[asked[9].headers["x-request-id"]]["id"] == ulid(9)
+    assert empty.delete(f"{JOBS}/{MISSING}").status_code == 404 and len(log) == 5
 
 
 class Events:
