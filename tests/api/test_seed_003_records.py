@@ -107,22 +107,24 @@ def test_ids(empty):
     r = empty.post(CONFIGS, json={"id": SEED_ID.lower(), "name": "n"})
     assert r.status_code == 201 and r.json()["id"] == SEED_ID and r.json()["data"] == {}
     assert empty.get(f"{CONFIGS}/{SEED_ID.lower()}").json()["id"] == SEED_ID
-    ids = [empty.post(CONFIGS, json={"name": "n"}).json()["id"] for _ in range(20)]
+    ids = [empty.post(CONFIGS, json={"name": ""}).json()["id"] for _ in range(20)]  # a name may be empty, and the same
     assert all(ULID.fullmatch(i) for i in ids) and sorted(set(ids)) == ids
     assert [x["id"] for x in empty.get(CONFIGS).json()] == [SEED_ID] + ids  # in the order of their making
 
 
 @pytest.mark.parametrize("path", ["x1", SEED_ID[:-1], SEED_ID + "A", "8" + SEED_ID[1:], SEED_ID[:-1] + "U", "my_config", "%00", "é", "a" * 300])
 def test_ids_that_are_none(g, c, path):
-    """S3-42: 400 invalid-ulid, on all three."""
+    """S3-42: 400 invalid-ulid; of jobs as the origin has it: such a job is not there (404), its stream is 400."""
     if path == "%00":  # which no path may have
         assert c.get(f"{CONFIGS}/%00").status_code == 404
         return
-    for base in (CONFIGS, ARTIFACTS, JOBS):
-        for method in ("GET", "DELETE"):
-            r = c.request(method, f"{base}/{path}")
+    for base, end in ((CONFIGS, ""), (ARTIFACTS, ""), (JOBS, "/$stream")):
+        for method in ("GET", "DELETE") if not end else ("GET",):
+            r = c.request(method, f"{base}/{path}{end}")
             problem(r, 400, "invalid-ulid", "Invalid ULID Format", "^Invalid ULID format: ")
             assert r.json()["code"] == "VALIDATION_ERROR"
+    for method in ("GET", "DELETE"):
+        problem(c.request(method, f"{JOBS}/{path}"), 404, "not-found", "Resource Not Found", "^Job not found$")
 
 
 def test_what_data_says_is_kept_to_the_letter(empty):
@@ -135,7 +137,7 @@ def test_what_data_says_is_kept_to_the_letter(empty):
 
 
 BAD_CONFIGS = [
-    ({}, "name"), ({"name": None}, "name"), ({"name": ""}, "name"), ({"name": 5}, "name"), ({"name": "x" * 201}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a\0b"}, "name"),
+    ({}, "name"), ({"name": None}, "name"), ({"name": 5}, "name"), ({"name": "x" * 201}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a\0b"}, "name"),
     ({"name": "n", "id": "x"}, "id"), ({"name": "n", "id": 5}, "id"), ({"name": "n", "id": SEED_ID + "A"}, "id"), ({"name": "n", "data": None}, "data"), ({"name": "n", "data": []}, "data"),
     ({"name": "n", "data": "x"}, "data"), ({"name": "n", "dta": {}}, "dta"), ({"name": "n", "data": {"method": "magic"}}, "data.method"), ({"name": "n", "data": {"method": None}}, "data.method"),
     ({"name": "n", "data": {"target": ""}}, "data.target"), ({"name": "n", "data": {"target": 5}}, "data.target"), ({"name": "n", "data": {"features": []}}, "data.features"),
@@ -278,9 +280,13 @@ def test_pages(g, empty, base):
     for page, want in ((1, ids[:3]), (3, ids[6:]), (4, []), (1000000000, [])):
         r = empty.get(base, params={"page": page, "size": 3}).json()
         assert [x["id"] for x in r.pop("items")] == want and r == {"total": 7, "page": page, "size": 3, "pages": 3}
-    assert len(empty.get(base, params={"page": 1, "size": 100}).json()["items"]) == 7
+    for size in (100, 101, 1000000000):
+        assert len(empty.get(base, params={"page": 1, "size": size}).json()["items"]) == 7
+    # of a parameter that is repeated the last one counts
+    assert empty.get(f"{base}?page=7&size=x&size=3&page=3").json()["items"][0]["id"] == ids[6]
+    assert empty.get(base, params={"page": 1000000000, "size": 1000000000}).json() == {"items": [], "total": 7, "page": 1000000000, "size": 1000000000, "pages": 1}
     for query, field in (({"page": 0, "size": 3}, "page"), ({"page": "abc", "size": 3}, "page"), ({"page": "", "size": 3}, "page"), ({"page": -1}, "page"), ({"page": 2 ** 64, "size": 3}, "page"),
-                         ({"page": 1, "size": 0}, "size"), ({"page": 1, "size": 101}, "size"), ({"page": 1, "size": "1.5"}, "size"), ({"size": -3}, "size")):
+                         ({"page": 1, "size": 0}, "size"), ({"page": 1, "size": 1000000001}, "size"), ({"page": 1, "size": "1.5"}, "size"), ({"size": -3}, "size")):
         problem(empty.get(base, params=query), 400, "validation-failed", "Validation Error", f"^Validation error on {field}: ")
 
 
@@ -307,6 +313,17 @@ def test_artifacts(empty):
                                         ({"data": 1, "parnet_id": None}, "parnet_id")])
 def test_bad_artifacts(c, body, field):
     problem(c.post(ARTIFACTS, json=body), 400, "validation-failed", "Validation Error", f"^Validation error on {field}: ")
+
+
+@pytest.mark.parametrize("status", ["pending", "running"])
+def test_an_id_that_a_job_was_promised(g, empty, status):
+    """S3-48, S3-58: the id is given at submit; nobody else's artifact stands there before the job's own does."""
+    add_job(g, ulid(1), status, artifact_id=ulid(5), owner="o", lease_ends=2 ** 60)
+    body = {"id": ulid(5).lower(), "data": {"ml_type": "trained_model"}}
+    problem(empty.post(ARTIFACTS, json=body), 409, "conflict", "Resource Conflict", f"^Artifact {ulid(5)} is being made by a job")
+    assert empty.get(f"{ARTIFACTS}/{ulid(5)}").status_code == 404
+    change_job(g, ulid(1), status="completed", finished_at=1)
+    assert empty.post(ARTIFACTS, json=body).status_code == 201
 
 
 def test_parents_that_cannot_be(empty):
@@ -435,7 +452,8 @@ def test_a_deletion_is_on_record(g, empty):
         x = log[asked[n].headers["x-request-id"]]
         assert (x["event"], x["id"], x["user"], x["route"]) == (event, ulid(n), who, "/api/v1/jobs/{id}")
     assert log[asked[9].headers["x-request-id"]]["event"] == "record.deleted" and log[asked[9].headers["x-request-id"]]["id"] == ulid(9)
-    assert empty.delete(f"{JOBS}/{MISSING}").status_code == 404 and len(log) == 5
+    nothing = empty.delete(f"{JOBS}/{MISSING}")
+    assert nothing.status_code == 404 and not [x for x in g.log() if x.get("request_id") == nothing.headers["x-request-id"] and x.get("event", "").endswith("ed")]
 
 
 class Events:
