@@ -32,12 +32,12 @@ void tg_put_config(struct tg_buf *b, const struct tg_config_row *c)
 static bool read_name(struct config_record *c, const struct tg_json_want *w)
 {
 	char why[96];
-	snprintf(why, sizeof why, "must have from 1 to %d characters, not %zu", TG_CONFIG_NAME_MAX, w->chars);
+	snprintf(why, sizeof why, "must have at most %d characters, not %zu", TG_CONFIG_NAME_MAX, w->chars);
 	if (w->type == TG_JSON_NONE || w->type == TG_JSON_NULL) {
 		tg_entity_fault(&c->r, "name", "is required");
 	} else if (w->type != TG_JSON_STRING) {
 		tg_entity_fault(&c->r, "name", "must be a string");
-	} else if (!w->chars || w->chars > TG_CONFIG_NAME_MAX) {
+	} else if (w->chars > TG_CONFIG_NAME_MAX) {
 		tg_entity_fault(&c->r, "name", why);
 	} else {
 		long n = tg_json_unescape(tg_entity_value(&c->r, w), c->name, sizeof c->name - 1);

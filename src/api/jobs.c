@@ -173,14 +173,21 @@ enum tg_step tg_api_jobs_list(struct tg_exchange *x)
 	return tg_entity_start(x, r);
 }
 
+/* An id that is none is as unknown as any other here, as the origin has it; of records, and of a job's stream, it is a 400. */
+static enum tg_step of_one(struct tg_exchange *x, const struct tg_entity_do *d)
+{
+	char id[TG_ULID_LEN + 1];
+	return tg_ulid_read(tg_path_segment(x, sizeof PATH - 1), id) ? tg_entity_run(x, d, sizeof PATH - 1, false) : none(x);
+}
+
 enum tg_step tg_api_jobs_get(struct tg_exchange *x)
 {
-	return tg_entity_run(x, &gets, sizeof PATH - 1, false);
+	return of_one(x, &gets);
 }
 
 enum tg_step tg_api_jobs_delete(struct tg_exchange *x)
 {
-	return tg_entity_run(x, &deletes, sizeof PATH - 1, false);
+	return of_one(x, &deletes);
 }
 
 enum tg_step tg_api_jobs_schema(struct tg_exchange *x)
