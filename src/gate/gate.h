@@ -6,6 +6,7 @@
 #include "base/id.h"
 #include "gate/metrics.h"
 #include "gate/snapshot.h"
+#include "gate/share.h"
 #include "gate/waiting.h"
 #include "net/listener.h"
 #include "pool/engine.h"
@@ -54,6 +55,7 @@ struct tg_gate {
 		struct tg_job *first, **last; /* in line */
 	} jobs, away_jobs;             /* of exchanges, on the job pool: gate/job.h */
 	struct tg_waiting waiting;     /* jobs */
+	struct tg_shares shares;       /* what single callers hold */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };

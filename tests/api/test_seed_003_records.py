@@ -15,6 +15,7 @@ from lib.gate import ADMIN, READ, ROOT, run_cli
 from lib.raw import SLOW, until
 
 KEY = "sk_ml_train_abc123"
+OTHERS = [f"sk_ml_other_{n}bc123" for n in "defg"]
 CONFIGS, ARTIFACTS, JOBS = "/api/v1/configs", "/api/v1/artifacts", "/api/v1/jobs"
 SEED_ID = "01K7CXYHJ7BR4E87VVTG8FNBMA"
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -25,7 +26,7 @@ MISSING = "01K7CXYHJ7BR4E87VVTG8FN404"
 
 @pytest.fixture(scope="module")
 def g(module_gate):
-    return module_gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"limits": {"poll": "off"}})
+    return module_gate(env={"CHAPKIT_API_KEYS": ",".join([KEY, *OTHERS])}, toml={"limits": {"poll": "off"}})
 
 
 @pytest.fixture
@@ -219,21 +220,31 @@ def test_how_large_bodies_may_be(empty):
     assert page.status_code == 200 and page.json()["total"] == 2 and len(page.json()["items"]) == 1
 
 
+def unread(g, key, artifact):
+    """A client that asks for an artifact and takes its status line alone."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(20 * SLOW)
+    s.connect(("127.0.0.1", g.port))
+    s.sendall(f"GET {ARTIFACTS}/{artifact} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode())
+    assert s.recv(15) == b"HTTP/1.1 200 OK"
+    return s
+
+
 def test_a_client_that_takes_little_by_little(gate):
-    """A large answer counts against server.max_buffered_bytes until its client has taken it; then there is room again."""
-    g = gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"server": {"max_buffered_bytes": 30 << 20}, "limits": {"poll": "off"}})
-    c = g.client(KEY)
+    """A large answer counts against server.max_buffered_bytes until its client has taken it, and against its key's half of that; then there is room again."""
+    g = gate(env={"CHAPKIT_API_KEYS": ",".join([KEY, *OTHERS])}, toml={"server": {"max_buffered_bytes": 40 << 20}, "limits": {"poll": "off"}})
+    c, other = g.client(KEY), g.client(OTHERS[2])
     made = c.post(ARTIFACTS, content='{"data":"' + "z" * (9 << 20) + '"}').json()["id"]
-    slow = []
-    for _ in range(3):
-        s = g.connect()
-        s.sendall(f"GET {ARTIFACTS}/{made} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
-        assert s.recv(15) == b"HTTP/1.1 200 OK"
-        slow.append(s)
+    slow = [unread(g, KEY, made) for _ in range(2)]
     r = c.get(f"{ARTIFACTS}/{made}")
+    assert r.status_code == 429 and r.headers["retry-after"] == "1" and "share of memory" in r.json()["detail"] and g.record(r)["reason"] == "share_full"
+    assert other.get(f"{ARTIFACTS}/{made}").status_code == 200, "it is nobody else's trouble"
+    slow += [unread(g, OTHERS[0], made) for _ in range(2)]
+    r = other.get(f"{ARTIFACTS}/{made}")
     assert r.status_code == 503 and r.headers["retry-after"] == "1"
     assert c.get(f"{ARTIFACTS}/{made}/$config").status_code == 404  # small answers go on
-    s = slow.pop()
+    s = slow.pop(0)
     got = 0
     while got < 9 << 20:
         got += len(s.recv(1 << 20))
@@ -246,7 +257,28 @@ def test_a_client_that_takes_little_by_little(gate):
         rest += more
     for s in slow:
         s.close()
-    until(lambda: g.log_text().count("client_gone") >= 2, 5 * SLOW, "the clients that left")
+    until(lambda: g.log_text().count("client_gone") >= 3, 5 * SLOW, "the clients that left")
+
+
+def test_a_large_answer_has_a_least_rate(gate):
+    """Memory is held for it: who takes some bytes now and then is cut off, who is only slow is not."""
+    stall = 2.0 * SLOW
+    g = gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"server": {"write_stall_ms": int(stall * 1000)}, "limits": {"poll": "off"}})
+    made = g.client(KEY).post(ARTIFACTS, content='{"data":"' + "z" * (31 << 20) + '"}').json()["id"]
+    drips, slow = unread(g, KEY, made), unread(g, KEY, made)
+    begun, got = time.monotonic(), 0
+    while time.monotonic() - begun < 5 * stall:
+        got += len(slow.recv(65536))
+        drips.recv(256)  # what the kernel has of it still comes, whatever the gate has done
+        time.sleep(0.02)
+    cut = [r for r in g.log() if r.get("reason") == "write_timeout"]
+    assert len(cut) == 1 and cut[0]["ms"] < 4000 * stall, cut
+    while got < 31 << 20:
+        more = len(slow.recv(1 << 20))
+        assert more
+        got += more
+    slow.close()
+    drips.close()
 
 
 def test_the_schema(c):
@@ -535,12 +567,20 @@ def test_a_stream_whose_job_is_canceled(g, empty):
 
 
 def test_streams_are_bounded_and_freed(g, empty):
-    """The 257th is 503; a client that leaves makes room at once."""
+    """Of one key the 65th is 429, of all the 257th is 503; a client that leaves makes room at once."""
     add_job(g, ulid(1))
-    open_ones = [Events(g, ulid(1)) for _ in range(256)]
-    until(lambda: all(e.events for e in open_ones), 20 * SLOW, "the events of all")
-    r = empty.get(f"{JOBS}/{ulid(1)}/$stream")
-    assert r.status_code == 503 and r.headers["retry-after"] and r.json()["code"] == "UNAVAILABLE"
+    open_ones = []
+
+    def refused(key, status, words):
+        e = Events(g, ulid(1), key)
+        until(lambda: e.text, 5 * SLOW, "an answer")
+        assert e.text.startswith(b"HTTP/1.1 %d " % status) and "retry-after: " in e.head and words in e.text.decode(), e.text
+        e.close()
+    for key in [KEY, *OTHERS[:3]]:
+        open_ones += [Events(g, ulid(1), key) for _ in range(64)]
+        until(lambda: all(e.events for e in open_ones), 20 * SLOW, "the events of all")
+        refused(key, 429, "64 jobs")
+    refused(OTHERS[3], 503, "UNAVAILABLE")
     for e in open_ones[:10]:
         e.s.shutdown(socket.SHUT_RDWR)
         e.close()
