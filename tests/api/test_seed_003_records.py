@@ -142,7 +142,7 @@ BAD_CONFIGS = [
     ({"name": "n", "id": "x"}, "id"), ({"name": "n", "id": 5}, "id"), ({"name": "n", "id": SEED_ID + "A"}, "id"), ({"name": "n", "data": None}, "data"), ({"name": "n", "data": []}, "data"),
     ({"name": "n", "data": "x"}, "data"), ({"name": "n", "dta": {}}, "dta"), ({"name": "n", "data": {"method": "magic"}}, "data.method"), ({"name": "n", "data": {"method": None}}, "data.method"),
     ({"name": "n", "data": {"target": ""}}, "data.target"), ({"name": "n", "data": {"target": 5}}, "data.target"), ({"name": "n", "data": {"features": []}}, "data.features"),
-    ({"name": "n", "data": {"features": [1]}}, "data.features"), ({"name": "n", "data": {"features": "a"}}, "data.features"), ({"name": "n", "data": {"seed": -1}}, "data.seed"),
+    ({"name": "n", "data": {"features": [1]}}, "data.features"), ({"name": "n", "data": {"features": ["a", "b", "a"]}}, "data.features[2]"), ({"name": "n", "data": {"features": "a"}}, "data.features"), ({"name": "n", "data": {"seed": -1}}, "data.seed"),
     ({"name": "n", "data": {"seed": 1.5}}, "data.seed"), ({"name": "n", "data": {"seed": 2 ** 32}}, "data.seed"), ({"name": "n", "data": {"test_size": 0.05}}, "data.test_size"),
     ({"name": "n", "data": {"test_size": 0.6}}, "data.test_size"), ({"name": "n", "data": {"cv_folds": 1}}, "data.cv_folds"), ({"name": "n", "data": {"cv_folds": 11}}, "data.cv_folds"),
     ({"name": "n", "data": {"undersample": 1}}, "data.undersample"),

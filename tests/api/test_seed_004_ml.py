@@ -389,6 +389,12 @@ def test_options_are_checked(g, c):
     for body in (b"", b"[]", b"{", b'{"data":1,"data":2}', b"\xff"):
         r = c.post("/train", content=body, headers={"content-type": "application/json"})
         assert r.status_code == 400 and r.json()["error"] == "VALIDATION_ERROR", r.text
+    # An option in the wrong place would have no effect, and a type that is none is told all that there are.
+    for query, field in (("cv_folds=3", "cv_folds"), ("&speed", "speed"), ("=1", '""')):
+        fault(c.post(f"/train?{query}", json={"data": loans(20)}), field, "stands in the query string")
+    for kind in ("text/plain", "application/xml", "text/csv2"):
+        r = c.post("/train", content=b"a,b\n1,2\n", headers={"content-type": kind})
+        assert r.status_code == 415 and all(t in r.json()["message"] for t in ("application/json", "text/csv", "multipart/form-data")), r.text
     assert len(c.get("/api/v1/jobs").json()) == before + 1 and not spool(g)
 
 

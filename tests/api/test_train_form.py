@@ -138,7 +138,7 @@ def test_options_are_those_of_a_query_string(g, c):
     for features in ("a", '["a"]'):
         r = post(c, form(part("selected_features", features), small, part("cv_folds", "2"), part("undersample", "true")))
         assert r.status_code == 200 and set(r.json()["feature_importance"]) == {"a"} and r.json()["training_config"]["undersample"] is True, r.text
-    for name, value, why in (("cv_folds", "11", "whole number from 2 to 10"), ("colour", "red", "is not known here; known are model_type, target"), ("undersample", "maybe", "true or false"), ("target", "zzz", "no column"),
+    for name, value, why in (("cv_folds", "11", "whole number from 2 to 10"), ("colour", "red", "is not known here; known are model_type, task, target"), ("undersample", "maybe", "true or false"), ("target", "zzz", "no column"),
                              ("target", "", "from 1 to 256 bytes"), ("test_size", "0.9", "from 0.1 to 0.5"), ("selected_features", "[1", "array of 1 to 4096"), ("dataset", "loans.csv", "cannot be given together with a file"),
                              ("model_type", "xgboos", "must be one of"), ("data", "{}", "is not known here"), ("cv_folds", "2\r\n\r\n\0", "without NUL"), ("selected_features", "x" * 16384, "longer than 16383 bytes")):
         for body in (form(part(name, value), small), form(small, part(name, value))):
