@@ -7,6 +7,7 @@
 #include "api/configs.h"
 #include "api/entity.h"
 #include "gate/handlers.h"
+#include "store/jobs.h"
 #include "store/model_store.h"
 #include <openssl/evp.h>
 #include <sodium.h>
@@ -23,6 +24,7 @@ struct artifact_record {
 	bool parent_ok, linked, large;
 	unsigned level;
 	bool model, stays;            /* it has files; they cannot be removed now */
+	bool named, promised;         /* the body has its id; a job that has not ended makes that one */
 	struct tg_db *db;             /* while a tree is read */
 	unsigned nodes;
 	char tag[2 * TAG_BYTES + 3];  /* with its quotes */
@@ -57,6 +59,7 @@ static void read_artifact(struct tg_entity *r)
 	bool given;
 	if (!tg_entity_members(r, names, 6, 3, w) || !tg_entity_ulid(r, &w[0], &given, r->id))
 		return;
+	a->named = given;
 	if (!given)
 		tg_ulid_monotonic((uint64_t)r->now_us, r->id);
 	if (!tg_entity_ulid(r, &w[1], &given, a->parent))
@@ -72,7 +75,11 @@ static enum tg_db_result put(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct artifact_record *a = ctx;
 	struct tg_artifact_row row = { .id = a->r.id, .parent_id = a->parent[0] ? a->parent : NULL, .data = a->data.p, .data_len = a->data.n, .created_us = a->r.now_us, .updated_us = a->r.now_us };
-	enum tg_db_result rc = tg_artifacts_put(db, &row, &a->r.created, &a->parent_ok, err);
+	/* An id that was promised to a job is that job's: what stood there meanwhile would pass for its model, and go when it ends. */
+	enum tg_db_result rc = a->named ? tg_job_rows_making(db, row.id, &a->promised, err) : TG_DB_OK;
+	if (rc != TG_DB_OK || a->promised)
+		return rc;
+	rc = tg_artifacts_put(db, &row, &a->r.created, &a->parent_ok, err);
 	if (rc == TG_DB_OK && a->parent_ok)
 		tg_put_artifact(&a->r.out, &row);
 	return rc;
@@ -261,6 +268,10 @@ static enum tg_step made(struct tg_entity *r, struct tg_exchange *x)
 {
 	struct artifact_record *a = (struct artifact_record *)r;
 	char text[160];
+	if (a->promised) {
+		snprintf(text, sizeof text, "Artifact %s is being made by a job; it can be posted once that has ended.", a->r.id);
+		return tg_answer_problem(x, TG_E_conflict, "conflict", text, "id", NULL);
+	}
 	if (a->parent_ok)
 		return tg_entity_made(r, x, PATH);
 	snprintf(text, sizeof text, "Artifact %s cannot be the parent: there is none of that id, or it is this artifact or below it, or the tree would be too deep.", a->parent);

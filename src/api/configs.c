@@ -32,12 +32,12 @@ void tg_put_config(struct tg_buf *b, const struct tg_config_row *c)
 static bool read_name(struct config_record *c, const struct tg_json_want *w)
 {
 	char why[96];
-	snprintf(why, sizeof why, "must have from 1 to %d characters, not %zu", TG_CONFIG_NAME_MAX, w->chars);
+	snprintf(why, sizeof why, "must have at most %d characters, not %zu", TG_CONFIG_NAME_MAX, w->chars);
 	if (w->type == TG_JSON_NONE || w->type == TG_JSON_NULL) {
 		tg_entity_fault(&c->r, "name", "is required");
 	} else if (w->type != TG_JSON_STRING) {
 		tg_entity_fault(&c->r, "name", "must be a string");
-	} else if (!w->chars || w->chars > TG_CONFIG_NAME_MAX) {
+	} else if (w->chars > TG_CONFIG_NAME_MAX) {
 		tg_entity_fault(&c->r, "name", why);
 	} else {
 		long n = tg_json_unescape(tg_entity_value(&c->r, w), c->name, sizeof c->name - 1);
@@ -63,15 +63,11 @@ static bool read_data(struct config_record *c, const struct tg_json_want *w)
 		tg_entity_fault(&c->r, "data", "must be an object");
 		return false;
 	}
-	char why[128];
-	json_error_t e;
 	struct tg_slice v = tg_entity_value(&c->r, w);
-	json_t *tree = json_loadb(v.p, v.n, JSON_REJECT_DUPLICATES, &e);
+	json_t *tree = json_loadb(v.p, v.n, JSON_REJECT_DUPLICATES, NULL);
 	bool ok = tree && tg_ml_config_check(tree, &c->r.fault);
-	if (!tree) {
-		snprintf(why, sizeof why, "has a member twice, a number out of range, or a NUL: at byte %d of it", e.position);
-		tg_entity_fault(&c->r, "data", why);
-	}
+	if (!tree && !tg_fields_blame(v, "data", &c->r.fault))
+		tg_entity_fault(&c->r, "data", "cannot be read: out of memory");
 	json_decref(tree);
 	c->r.body[w->to] = 0; /* at the latest the NUL behind the body */
 	c->data = v.p;

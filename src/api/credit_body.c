@@ -89,7 +89,7 @@ static bool is_names(const json_t *v, const struct tg_credit_field *r, struct tg
 	size_t n = json_array_size(v);
 	char field[80];
 	if (!json_is_array(v) || (double)n < r->min || (double)n > r->max)
-		return bad(f, r->name, "must be null or an array of %.0f to %.0f names of columns", r->min, r->max);
+		return bad(f, r->name, "must be null or an array of %.0f to %.0f names of columns, 64 KiB in all", r->min, r->max);
 	json_t *seen = json_object();
 	bool ok = seen || bad(f, "", "out of memory");
 	for (size_t i = 0; ok && i < n; i++) {

@@ -33,19 +33,11 @@ static const char *text_of(const json_t *o, const char *name)
 	return s ? s : "";
 }
 
-/* What the frame is called in the body: of applications the engine makes these columns. */
-static const char *frame_name(const json_t *frame)
+/* The member that the rows came in, as the engine read it: where faults lie. */
+static const char *rows_in(const struct prediction *p)
 {
-	static const char *const names[] = {
-#define APPLICATION(name, type, min, max, values, doc) #name,
-#include "tables/application.def"
-	};
-	const json_t *columns = json_object_get(frame, "columns");
-	size_t n = sizeof names / sizeof names[0];
-	bool same = json_array_size(columns) == n;
-	for (size_t i = 0; same && i < n; i++)
-		same = strcmp(text_of(json_array_get(columns, i), "name"), names[i]) == 0;
-	return same ? "applications" : "data";
+	const char *name = text_of(p->t.tree, "table");
+	return *name ? name : "data";
 }
 
 static bool read_body(struct prediction *p)
@@ -90,7 +82,7 @@ static bool it_fits(struct prediction *p)
 	const json_t *frame = json_object_get(p->t.tree, "frame");
 	if (of_numbers(p) && json_is_number(json_object_get(p->asked, "threshold")))
 		return tg_credit_faulty(&p->t, "threshold", "has no meaning: the model predicts a number and no class");
-	return tg_ml_fits(json_object_get(p->model, "about"), frame, frame_name(frame), &p->t.fault) || tg_credit_ends(&p->t, TG_CREDIT_FAULT);
+	return tg_ml_fits(json_object_get(p->model, "about"), frame, rows_in(p), &p->t.fault) || tg_credit_ends(&p->t, TG_CREDIT_FAULT);
 }
 
 /* *result: the caller's. */
@@ -113,7 +105,7 @@ static bool ask_engine(struct prediction *p, json_t **result)
 		tg_log(TG_LOG_F_WARN, "model.refused", "t:model_id", t->named, "s:why", refused, NULL);
 		ok = tg_credit_ends(t, TG_CREDIT_REFUSED);
 	} else if (status == 200 && error) {
-		ok = tg_credit_faulty(t, frame_name(json_object_get(t->tree, "frame")), error);
+		ok = tg_credit_faulty(t, rows_in(p), error);
 	} else if (!json_is_object(*result)) {
 		ok = tg_credit_ends(t, TG_CREDIT_BROKEN);
 	}
@@ -136,7 +128,7 @@ static bool put_answer(struct prediction *p, const json_t *result)
 	if (!json_is_number(threshold))
 		threshold = json_object_get(json_object_get(p->model, "about"), "threshold");
 	if (json_integer_value(json_object_get(result, "bytes")) > (json_int_t)t->out.max - 4096)
-		return tg_credit_faulty(t, frame_name(json_object_get(t->tree, "frame")), "has so many rows that the answer would be longer than 48 MiB; ask for fewer at once");
+		return tg_credit_faulty(t, rows_in(p), "has so many rows that the answer would be longer than 48 MiB; ask for fewer at once");
 	tg_rfc3339_s(tg_wall_us(), now);
 	tg_buf_lit(&t->out, "{\"model_id\":");
 	tg_buf_json(&t->out, tg_slice_cstr(t->named));
@@ -160,13 +152,19 @@ static bool put_answer(struct prediction *p, const json_t *result)
 	return !t->out.failed || tg_credit_ends(t, TG_CREDIT_MEMORY);
 }
 
+static void tell_loaded(struct prediction *p, const json_t *result)
+{
+	struct tg_slice rid = tg_slice_cstr(p->t.rid);
+	if (json_is_true(json_object_get(result, "loaded")))
+		tg_audit_event(TG_AUDIT_model_loaded, &rid, "t:model_id", p->t.named, NULL);
+}
+
+/* Only what is answered counts: who is refused is not billed. */
 static void tell(struct prediction *p, const json_t *result)
 {
 	struct tg_slice rid = tg_slice_cstr(p->t.rid);
 	uint64_t rows = (uint64_t)json_integer_value(json_object_get(result, "rows"));
 	tg_credit_tell(&p->t, true, rows, p->t.named);
-	if (json_is_true(json_object_get(result, "loaded")))
-		tg_audit_event(TG_AUDIT_model_loaded, &rid, "t:model_id", p->t.named, NULL);
 	tg_audit_event(TG_AUDIT_prediction_made, &rid, "t:model_id", p->t.named, "u:n_samples", rows, "t:user", p->t.principal, NULL);
 	tg_audit_flush();
 }
@@ -176,9 +174,11 @@ static void run(struct tg_aside *a)
 	struct prediction *p = (struct prediction *)a;
 	json_t *result = NULL;
 	if (read_body(p) && find_model(p) && it_fits(p) && ask_engine(p, &result)) {
-		tell(p, result);
-		if (put_answer(p, result))
+		tell_loaded(p, result);
+		if (put_answer(p, result)) {
+			tell(p, result);
 			p->t.end = TG_CREDIT_DONE;
+		}
 	}
 	json_decref(result);
 	tg_spool_forget(tg_runner_spool(p->t.gate->runner), p->t.id);

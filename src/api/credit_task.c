@@ -85,8 +85,8 @@ bool tg_credit_tree(struct tg_credit_task *t)
 	t->tree = json_loadb(t->answer.p, t->answer.len, JSON_REJECT_DUPLICATES, NULL);
 	if (json_is_object(json_object_get(t->tree, "members")))
 		return true;
-	/* The engine scans members, jansson reads them: what only it refuses (a lone surrogate, a number past a double) is the sender's. */
-	return tg_credit_faulty(t, "", "holds a text or a number that is not valid");
+	/* The engine scans members, jansson reads them: what only it refuses (a NUL, a number out of range) is the sender's. */
+	return tg_credit_ends(t, tg_ml_members_fault(tg_buf_view(&t->answer), &t->fault) ? TG_CREDIT_FAULT : TG_CREDIT_BROKEN);
 }
 
 struct line {

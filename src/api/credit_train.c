@@ -365,6 +365,22 @@ static enum tg_step check_query(struct tg_exchange *x)
 	return fault.field[0] ? tg_field_fault(x, fault.field, fault.why) : tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 }
 
+/* What would not be looked at is refused: an option that has no effect is a training of something else. */
+static enum tg_step no_query(struct tg_exchange *x)
+{
+	struct tg_slice q = x->head->query, name;
+	char field[64];
+	while (q.n && *q.p == '&')
+		q = (struct tg_slice){ q.p + 1, q.n - 1 };
+	if (!q.n)
+		return TG_NEXT;
+	name = (struct tg_slice){ q.p, 0 };
+	while (name.n < q.n && name.n < sizeof field - 1 && q.p[name.n] != '=' && q.p[name.n] != '&')
+		name.n++;
+	snprintf(field, sizeof field, TG_SLICE_FMT, TG_SLICE_ARG(name.n ? name : TG_S("\"\"")));
+	return tg_field_fault(x, field, "stands in the query string: with a JSON body options are its members; in the query string they are those of CSV and forms");
+}
+
 enum tg_step tg_api_credit_train(struct tg_exchange *x)
 {
 	static const struct {
@@ -377,6 +393,6 @@ enum tg_step tg_api_credit_train(struct tg_exchange *x)
 		i++;
 	if (i == TYPES)
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json, text/csv or multipart/form-data.", NULL, NULL);
-	enum tg_step r = types[i].type == TG_UPLOAD_JSON ? TG_NEXT : check_query(x);
+	enum tg_step r = types[i].type == TG_UPLOAD_JSON ? no_query(x) : check_query(x);
 	return r == TG_NEXT ? tg_ml_start(x, types[i].kind, types[i].type, taken) : r;
 }

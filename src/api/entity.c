@@ -10,7 +10,15 @@ static void free_entity(struct tg_job *j)
 		r->d->drop(r);
 	tg_buf_free(&r->out);
 	free(r->body);
+	free(r->rid);
 	free(r);
+}
+
+void tg_entity_log(const struct tg_entity *r, const char *event)
+{
+	char route[96];
+	snprintf(route, sizeof route, TG_SLICE_FMT, TG_SLICE_ARG(r->route->path));
+	tg_log(TG_LOG_F_INFO, event, "t:route", route, "t:id", r->id, "t:request_id", r->rid, "t:user", r->principal, NULL);
 }
 
 static void run(struct tg_job *j)
@@ -22,6 +30,8 @@ static void run(struct tg_job *j)
 	if (r->fault.why[0])
 		return;
 	r->r = r->d->writes ? tg_store_record(s, r->d->work, r, &r->err) : tg_store_read(s, r->d->work, r, &r->err);
+	if (r->r == TG_DB_OK && r->found && r->d->done == tg_entity_deleted)
+		tg_entity_log(r, "record.deleted");
 	if (r->r == TG_DB_OK && r->d->after)
 		r->d->after(r);
 }
@@ -37,8 +47,9 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 struct tg_entity *tg_entity_new(struct tg_exchange *x, const struct tg_entity_do *d, enum tg_step *answered)
 {
 	struct tg_entity *r = x->gl->gate->store ? calloc(1, d->size) : NULL;
-	if (!r) {
+	if (!r || !(r->rid = tg_slice_dup(tg_exchange_rid(x)))) {
 		struct tg_err none = { "there is none, or no memory" };
+		free(r);
 		*answered = tg_stored_fault(x, TG_DB_AWAY, &none);
 		return NULL;
 	}
@@ -47,6 +58,9 @@ struct tg_entity *tg_entity_new(struct tg_exchange *x, const struct tg_entity_do
 	r->job.free = free_entity;
 	r->d = d;
 	r->now_us = (int64_t)x->wall_us;
+	r->route = x->route;
+	if (x->principal)
+		memcpy(r->principal, x->principal->id, sizeof r->principal);
 	tg_buf_init(&r->out, TG_ENTITY_ANSWER_MAX);
 	return r;
 }

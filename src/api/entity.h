@@ -29,6 +29,9 @@ struct tg_entity {
 	size_t body_len;
 	int64_t now_us;
 	char id[TG_ULID_LEN + 1];
+	char principal[24];           /* who asks */
+	char *rid;                    /* owned: the request's id */
+	const struct tg_route *route;
 	bool found, created;
 	struct tg_paging page;
 	uint64_t n, total;            /* items written; of all there are */
@@ -58,6 +61,9 @@ enum tg_step tg_entity_none(struct tg_exchange *x, const char *what, const char 
 enum tg_step tg_entity_answer(struct tg_entity *r, struct tg_exchange *x, uint16_t status, const char *extra); /* r->out; of a list that is too long: 400 */
 enum tg_step tg_entity_made(struct tg_entity *r, struct tg_exchange *x, const char *path); /* 201 where it was created, else 200; Location: path and id */
 enum tg_step tg_entity_deleted(struct tg_entity *r, struct tg_exchange *x); /* 204, or 404 "Entity with ..." */
+
+/* ---- for after ---- */
+void tg_entity_log(const struct tg_entity *r, const char *event); /* what was done to which record, by whom: the access log has the route's template alone */
 
 /* ---- for rows ---- */
 void tg_entity_comma(struct tg_entity *r); /* before each item of a list */

@@ -173,6 +173,40 @@ bool tg_fields_parse(struct tg_slice body, const struct tg_field *table, unsigne
 	return ok;
 }
 
+static const char *why_refused(const json_error_t *e)
+{
+	switch (json_error_code(e)) {
+	case json_error_out_of_memory: return "cannot be read: out of memory";
+	case json_error_null_character:
+	case json_error_null_byte_in_key: return "holds a NUL";
+	case json_error_numeric_overflow: return "holds a number out of range: whole ones are taken from -2^63 to 2^63 - 1, others to 1.7e308";
+	case json_error_duplicate_key: return "has a member twice";
+	default: return "is not valid JSON";
+	}
+}
+
+/* The depth is bounded by the scanner's. */
+bool tg_fields_blame(struct tg_slice object, const char *where, struct tg_fields_fault *fault)
+{
+	struct tg_slice name, value;
+	json_error_t e;
+	json_t *v = json_loadb(object.p, object.n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
+	json_decref(v);
+	if (v)
+		return false;
+	for (size_t at = 0; object.n && object.p[0] == '{' && tg_json_next_member(object, &at, &name, &value);) {
+		char plain[TG_JSON_NAME_MAX], inner[sizeof fault->field];
+		long n = tg_json_unescape(name, plain, sizeof plain - 1);
+		plain[n < 0 ? 0 : n] = 0;
+		if (strlen(plain) != (size_t)n || !n) /* too long, with a NUL in it, or empty: it is not shown */
+			continue;
+		snprintf(inner, sizeof inner, "%s%s%s", where, *where ? "." : "", plain);
+		if (tg_fields_blame(value, inner, fault))
+			return true;
+	}
+	return !bad(fault, where, why_refused(&e));
+}
+
 enum tg_step tg_field_fault(struct tg_exchange *x, const char *field, const char *why)
 {
 	char text[640];

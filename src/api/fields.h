@@ -45,6 +45,8 @@ struct tg_fields_fault {
 };
 /* Pure. False: *f is empty. An empty body is an empty object. */
 bool tg_fields_parse(struct tg_slice body, const struct tg_field *table, unsigned n, void *into, struct tg_fields *f, struct tg_fields_fault *fault);
+/* Of an object that base/json_scan.h takes and jansson does not: which member it is, below `where` ("data.a.b"), and why. False: jansson takes it. */
+bool tg_fields_blame(struct tg_slice object, const char *where, struct tg_fields_fault *fault);
 void tg_fields_free(struct tg_fields *f); /* wipes what was text */
 
 /* The same of a request's body. False: *answered is the answer that was given (400, 415). A missing body will do where nothing is required. */

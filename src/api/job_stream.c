@@ -3,7 +3,7 @@
  *
  * A loop looks for all its streams together, each half second, with one look at the database on the job pool: however many clients watch, at most one thread of the pool waits for the database on a loop's
  * account. What is watched exists only while somebody watches; a client that leaves takes his stream out of it, also while a look is under way.
- * A stream ends early, with an error, where the gate drains or its key is taken away. How many there are is bounded.
+ * A stream ends early, with an error, where the gate drains or its key is taken away. How many there are is bounded, and how many of them one key may have.
  */
 #include "api/jobs.h"
 #include "api/entity.h"
@@ -14,6 +14,7 @@
 #define PATH "/api/v1/jobs/"
 #define LOOK_MS 500
 #define STREAMS_MAX 256 /* of the process */
+#define STREAMS_KEY 64  /* of one key or user */
 #define QUIET_LOOKS 30  /* then a comment, so that nobody between takes the connection for dead */
 #define EVENT_MAX (64u << 10)
 
@@ -133,6 +134,7 @@ static void unlink_stream(struct tg_job_watch *w, struct stream *s)
 		if (w->looks[i].s == s)
 			w->looks[i].s = NULL;
 	atomic_fetch_sub(&streams, 1);
+	tg_share_give(&w->gl->gate->shares, s->x->principal->id, TG_SHARE_STREAMS, 1);
 	tg_buf_free(&s->last);
 }
 
@@ -311,11 +313,14 @@ enum tg_step tg_api_jobs_stream(struct tg_exchange *x)
 		return answered;
 	if (!x->gl->gate->store)
 		return tg_stored_fault(x, TG_DB_AWAY, &none);
+	if (!tg_share_take(&x->gl->gate->shares, x->principal->id, TG_SHARE_STREAMS, 1, STREAMS_KEY))
+		return tg_answer_problem(x, TG_E_rate_limited, "share_full", "This key watches 64 jobs, as many as it may at once; ask for the job itself.", NULL, "Retry-After: 2\r\n");
 	bool full = atomic_fetch_add(&streams, 1) >= STREAMS_MAX;
 	struct stream *s = full || !tg_exchange_keep_head(x) ? NULL : calloc(1, sizeof *s);
 	struct tg_job_watch *w = s ? watch_of(x->gl) : NULL;
 	if (!w) {
 		atomic_fetch_sub(&streams, 1);
+		tg_share_give(&x->gl->gate->shares, x->principal->id, TG_SHARE_STREAMS, 1);
 		free(s);
 		return tg_answer_problem(x, TG_E_unavailable, full ? "busy" : "memory", "Too many jobs are being watched at once; ask for the job itself.", NULL, "Retry-After: 2\r\n");
 	}

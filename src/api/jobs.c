@@ -4,6 +4,7 @@
  */
 #include "api/jobs.h"
 #include "api/entity.h"
+#include "audit/event.h"
 #include "gate/handlers.h"
 #include "jobs/runner.h"
 
@@ -12,7 +13,8 @@
 struct job_record {
 	struct tg_entity r; /* first: callbacks cast */
 	enum tg_job_status only;
-	bool lived; /* it was pending or running */
+	bool lived;        /* it was pending or running */
+	char *kind, *spec; /* owned: what it was to do */
 };
 
 static void put_text(struct tg_buf *b, const char *name, const char *text)
@@ -73,9 +75,21 @@ static enum tg_db_result get(struct tg_db *db, void *ctx, struct tg_err *err)
 	return tg_job_rows_get(db, r->id, item, r, &r->found, err);
 }
 
+static void drop(struct tg_entity *r)
+{
+	struct job_record *j = (struct job_record *)r;
+	free(j->kind);
+	free(j->spec);
+	j->kind = j->spec = NULL;
+}
+
 static bool look_whether_it_lives(void *ctx, const struct tg_job_row *row)
 {
-	((struct job_record *)ctx)->lived = row->status == TG_JOB_RUNNING || row->status == TG_JOB_PENDING;
+	struct job_record *j = ctx;
+	drop(&j->r); /* a transaction may be tried again */
+	j->lived = row->status == TG_JOB_RUNNING || row->status == TG_JOB_PENDING;
+	j->kind = strdup(row->kind);
+	j->spec = strdup(row->spec);
 	return true;
 }
 
@@ -103,11 +117,20 @@ static enum tg_step shown(struct tg_entity *r, struct tg_exchange *x)
 	return r->found ? tg_entity_answer(r, x, 200, "Cache-Control: no-store\r\n") : none(x);
 }
 
-/* The row is gone, so that whoever runs it will stop at his next beat; he is told at once where he is of this process, and what data it had is removed: also if the client has left meanwhile. */
+/* The row is gone, so that whoever runs it will stop at his next beat; he is told at once where he is of this process, and what data it had is removed: also if the client has left meanwhile.
+ * What the trail has of its beginning gets its end here, for whoever stops says nothing. */
 static void cancel(struct tg_entity *r)
 {
+	struct job_record *j = (struct job_record *)r;
 	struct tg_gate *g = r->job.gate;
-	if (r->found && ((struct job_record *)r)->lived && g->runner)
+	if (!r->found)
+		return;
+	tg_entity_log(r, j->lived ? "job.canceled" : "job.deleted");
+	if (j->lived && j->kind && j->spec) {
+		tg_train_canceled(r->id, j->kind, j->spec, r->principal);
+		tg_audit_flush();
+	}
+	if (j->lived && g->runner)
 		tg_runner_cancel(g->runner, r->id);
 }
 
@@ -119,7 +142,7 @@ static enum tg_step deleted(struct tg_entity *r, struct tg_exchange *x)
 #define SIZE .size = sizeof(struct job_record)
 static const struct tg_entity_do lists = { SIZE, .work = list, .done = listed };
 static const struct tg_entity_do gets = { SIZE, .work = get, .done = shown };
-static const struct tg_entity_do deletes = { SIZE, .writes = true, .work = delete, .after = cancel, .done = deleted };
+static const struct tg_entity_do deletes = { SIZE, .writes = true, .work = delete, .after = cancel, .done = deleted, .drop = drop };
 
 static bool status_filter(struct tg_exchange *x, enum tg_job_status *only, enum tg_step *answered)
 {
@@ -150,14 +173,21 @@ enum tg_step tg_api_jobs_list(struct tg_exchange *x)
 	return tg_entity_start(x, r);
 }
 
+/* An id that is none is as unknown as any other here, as the origin has it; of records, and of a job's stream, it is a 400. */
+static enum tg_step of_one(struct tg_exchange *x, const struct tg_entity_do *d)
+{
+	char id[TG_ULID_LEN + 1];
+	return tg_ulid_read(tg_path_segment(x, sizeof PATH - 1), id) ? tg_entity_run(x, d, sizeof PATH - 1, false) : none(x);
+}
+
 enum tg_step tg_api_jobs_get(struct tg_exchange *x)
 {
-	return tg_entity_run(x, &gets, sizeof PATH - 1, false);
+	return of_one(x, &gets);
 }
 
 enum tg_step tg_api_jobs_delete(struct tg_exchange *x)
 {
-	return tg_entity_run(x, &deletes, sizeof PATH - 1, false);
+	return of_one(x, &deletes);
 }
 
 enum tg_step tg_api_jobs_schema(struct tg_exchange *x)

@@ -82,6 +82,22 @@ static bool take_id(struct ml_job *m, const char *field, struct tg_slice id)
 	return refuse(m, FAULT);
 }
 
+bool tg_ml_members_fault(struct tg_slice answer, struct tg_fields_fault *fault)
+{
+	static const char *const names[] = { "members" };
+	struct tg_json_scan s;
+	return tg_json_scan_all(&s, tg_slice_trim(answer), names, 1) == TG_JSON_DONE && s.want[0].type == TG_JSON_OBJECT && tg_fields_blame(tg_json_value(tg_slice_trim(answer), &s.want[0]), "", fault);
+}
+
+/* What the engine said of the body. */
+static bool read_answer(struct ml_job *m)
+{
+	m->tree = json_loadb(m->answer.p, m->answer.len, JSON_REJECT_DUPLICATES, NULL);
+	if (!m->tree && tg_ml_members_fault(tg_buf_view(&m->answer), &m->fault))
+		return refuse(m, FAULT);
+	return json_is_object(json_object_get(m->tree, "frame"));
+}
+
 /* The members of the body that were no frames. */
 static bool read_members(struct ml_job *m)
 {
@@ -258,8 +274,7 @@ static void run(struct tg_job *j)
 {
 	struct ml_job *m = (struct ml_job *)j;
 	m->ran = true;
-	m->tree = json_loadb(m->answer.p, m->answer.len, JSON_REJECT_DUPLICATES, NULL);
-	if (json_is_object(json_object_get(m->tree, "frame")) && read_members(m) && look_up(m) && make_spec(m) && submit(m)) {
+	if (read_answer(m) && read_members(m) && look_up(m) && make_spec(m) && submit(m)) {
 		m->outcome = ACCEPTED;
 		tell(m); /* here and not in the answer: a client that has left has its job all the same */
 		tg_runner_kick(m->job.gate->runner, m->predicts ? "predict" : "train");

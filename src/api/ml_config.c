@@ -124,10 +124,30 @@ bool tg_ml_task_check(const char *method, const char *task, const char *field, s
 	return false;
 }
 
+/* A name that stands twice would be learned from twice: said where it is written, and not only when it is trained with. */
+static bool once_each(const struct field *t, const json_t *names, struct tg_fields_fault *f)
+{
+	json_t *one, *seen = json_object();
+	size_t i;
+	bool ok = true;
+	json_array_foreach(names, i, one) {
+		if (ok && json_object_get(seen, json_string_value(one))) {
+			snprintf(f->field, sizeof f->field, "data.%s[%zu]", t->name, i);
+			snprintf(f->why, sizeof f->why, "is named twice");
+			ok = false;
+		}
+		json_object_set_new(seen, json_string_value(one), json_true());
+	}
+	json_decref(seen);
+	return ok;
+}
+
 bool tg_ml_config_check(const json_t *data, struct tg_fields_fault *f)
 {
 	for (size_t i = 0; i < NFIELDS; i++) {
 		const json_t *v = json_object_get(data, fields[i].name);
+		if (v && fields[i].kind == COLUMNS && field_ok(&fields[i], v) && !once_each(&fields[i], v, f))
+			return false;
 		if (!v || field_ok(&fields[i], v))
 			continue;
 		snprintf(f->field, sizeof f->field, "data.%s", fields[i].name);

@@ -2,7 +2,7 @@
 #include "api/paging.h"
 #include "api/fields.h"
 
-#define PAGE_MAX 1000000000ull /* so that page times size stays far from any bound */
+#define PAGE_MAX 1000000000ull /* of both, so that their product is no overflow; how much an answer may hold is bounded in bytes */
 
 static bool number(struct tg_exchange *x, const char *name, uint64_t max, const char *why, bool *given, uint64_t *out, enum tg_step *answered)
 {
@@ -19,8 +19,8 @@ bool tg_paging_of(struct tg_exchange *x, struct tg_paging *p, enum tg_step *answ
 {
 	bool page, size;
 	*p = (struct tg_paging){ 0 };
-	if (!number(x, "page", PAGE_MAX, "must be a whole number from 1", &page, &p->page, answered) ||
-	    !number(x, "size", TG_PAGE_SIZE_MAX, "must be a whole number from 1 to 100", &size, &p->size, answered))
+	if (!number(x, "page", PAGE_MAX, "must be a whole number from 1 to 1000000000", &page, &p->page, answered) ||
+	    !number(x, "size", PAGE_MAX, "must be a whole number from 1 to 1000000000", &size, &p->size, answered))
 		return false;
 	p->asked = page && size;
 	return true;

@@ -2,13 +2,11 @@
 /* Pages of document 003's lists: a plain array, and {"items", "total", "page", "size", "pages"} where page and size are both given. */
 #include "gate/exchange.h"
 
-#define TG_PAGE_SIZE_MAX 100
-
 struct tg_paging {
 	bool asked;          /* both were given */
 	uint64_t page, size; /* from 1 */
 };
-/* ?page=1..&size=1..100. False: *answered (400). */
+/* ?page=1..&size=1.. False: *answered (400). */
 bool tg_paging_of(struct tg_exchange *x, struct tg_paging *p, enum tg_step *answered);
 static inline uint64_t tg_paging_skip(const struct tg_paging *p)
 {

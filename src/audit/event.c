@@ -50,17 +50,72 @@ static void put_double(struct tg_buf *b, double v)
 		tg_buf_lit(b, "null");
 }
 
-/* Parsed and written anew: what a caller or an engine wrote may hold line ends, and a line of the trail must be one. */
+/* Texts as the log has them: redacted, and escaped by more than JSON's own rules. */
+static void put_text(struct tg_buf *b, struct tg_slice s)
+{
+	char t[STRING_CUT];
+	tg_log_string(b, (struct tg_slice){ t, tg_log_redact(s, t, sizeof t) }, STRING_CUT);
+}
+
+/* Ids and digests that we made, which redaction would take for keys; what callers name is nowhere a member of these names. */
+static bool is_ours(const char *name)
+{
+	return strcmp(name, "config_id") == 0 || strcmp(name, "hash") == 0 || strcmp(name, "request_id") == 0;
+}
+
+static void put_scalar(struct tg_buf *b, const json_t *v)
+{
+	char *text = json_dumps(v, JSON_ENCODE_ANY);
+	tg_buf_cstr(b, text ? text : "null");
+	free(text);
+}
+
+static void put_value(struct tg_buf *b, const json_t *v, bool ours)
+{
+	struct tg_slice text = { json_string_value(v), json_string_length(v) };
+	const char *name;
+	json_t *one;
+	size_t i, n = 0;
+	switch (json_typeof(v)) {
+	case JSON_OBJECT:
+		json_object_foreach((json_t *)(uintptr_t)v, name, one) {
+			tg_buf_char(b, n++ ? ',' : '{');
+			tg_log_string(b, tg_slice_cstr(name), STRING_CUT);
+			tg_buf_char(b, ':');
+			put_value(b, one, is_ours(name));
+		}
+		tg_buf_cstr(b, n ? "}" : "{}");
+		break;
+	case JSON_ARRAY:
+		json_array_foreach(v, i, one) {
+			tg_buf_char(b, i ? ',' : '[');
+			put_value(b, one, false);
+		}
+		tg_buf_cstr(b, json_array_size(v) ? "]" : "[]");
+		break;
+	case JSON_STRING:
+		if (ours)
+			tg_log_string(b, text, STRING_CUT);
+		else
+			put_text(b, text);
+		break;
+	default: put_scalar(b, v);
+	}
+}
+
+/* Parsed and written anew: what a caller or an engine wrote may hold line ends, and a line of the trail must be one. jansson bounds the depth. */
 static void put_json(struct tg_buf *b, const char *text)
 {
 	json_t *j = text ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL) : NULL;
-	char *compact = j ? json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	size_t n = compact ? strlen(compact) : 0;
-	if (compact && b->len + n < TG_AUDIT_LINE_MAX - STRING_CUT)
-		tg_buf_put(b, compact, n);
+	struct tg_buf out;
+	tg_buf_init(&out, b->len + STRING_CUT < TG_AUDIT_LINE_MAX ? TG_AUDIT_LINE_MAX - STRING_CUT - b->len : 1);
+	if (j)
+		put_value(&out, j, false);
+	if (out.len && !out.failed)
+		tg_buf_slice(b, tg_buf_view(&out));
 	else
 		tg_buf_lit(b, "null");
-	free(compact);
+	tg_buf_free(&out);
 	json_decref(j);
 }
 

@@ -33,13 +33,13 @@ bool tg_audit_on(void);     /* whether events are written at all */
 /*
  * Hands one event to the writer; any thread but a loop's. `event`, `event_type` (the same), `timestamp` and `request_id` (NULL: none) come first, then the pairs in the order given, keys as base/log.h
  * has them ("s:error": redacted, "t:user", "t:model_id", "t:path": ids, names and hashes of our own, which redaction would take for keys; "l:", "u:n_samples", "i:", "b:"), and "d:duration" (double), "j:metrics"
- * (const char *, JSON text; written without line ends; what is no JSON becomes null). A line over TG_AUDIT_LINE_MAX has its longest values cut to null. Returns when the writer has it, not when it
+ * (const char *, JSON text; its strings as those of "s:", but for config_id, hash and request_id, which are ours; written without line ends; what is no JSON becomes null). A line over TG_AUDIT_LINE_MAX has its longest values cut to null. Returns when the writer has it, not when it
  * is on disk. What must be there before its caller is answered (training_*, model_*, prediction_made) is followed by tg_audit_flush.
  */
 void tg_audit_event(enum tg_audit_event e, const struct tg_slice *request_id, ...) __attribute__((sentinel));
 /* The same for loops: never waits. False: counted as lost. */
 bool tg_audit_offer(enum tg_audit_event e, const struct tg_slice *request_id, ...) __attribute__((sentinel));
-/* Waits until everything handed over before has been written (write(2) returned), TG_AUDIT_WAIT_MS at most. For whoever must not answer before. False: not yet. */
+/* Waits until everything handed over before has been written (write(2) returned), TG_AUDIT_WAIT_MS at most, and not at all while writes fail. For whoever must not answer before. False: not yet. */
 bool tg_audit_flush(void);
 uint64_t tg_audit_lost(void);    /* events */
 uint64_t tg_audit_faults(void);  /* writes that failed */

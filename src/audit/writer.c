@@ -51,6 +51,7 @@ static struct {
 	uint64_t said_ms;     /* when losses were last said */
 } w = { .order.fd = -1 };
 static _Atomic uint64_t lost, faults;
+static _Atomic bool stuck; /* the last write failed: nobody waits for one that may not come */
 
 uint64_t tg_audit_lost(void)
 {
@@ -200,6 +201,7 @@ static void take_file(struct hand *h, int fd, const char *path)
 	snprintf(h->path, sizeof h->path, "%s", path);
 	h->torn = fd >= 0 && torn_tail(fd, path);
 	h->failing = false;
+	atomic_store(&stuck, false);
 }
 
 /* Somebody moved the file: the lines from here on go to a new one of its name. Where there can be none, the moved one goes on. */
@@ -266,6 +268,14 @@ static void take_order(struct order *o)
 	w.order.fd = -1;
 }
 
+/* Those who wait in tg_audit_writer_flush. */
+static void release_waiting(void)
+{
+	pthread_mutex_lock(&lock);
+	pthread_cond_broadcast(&written);
+	pthread_mutex_unlock(&lock);
+}
+
 static bool write_once(struct hand *h)
 {
 	if (h->fd < 0 || !h->lines.len) {
@@ -275,7 +285,9 @@ static bool write_once(struct hand *h)
 	bool ok = write_lines(h->fd, &h->lines, &h->torn);
 	int why = errno;
 	h->dirty = true;
+	atomic_store(&stuck, !ok);
 	if (!ok) {
+		release_waiting();
 		atomic_fetch_add(&faults, 1);
 		if (!h->failing)
 			say_fault("write to", h->path, why);
@@ -541,7 +553,7 @@ bool tg_audit_writer_flush(void)
 	w.flushing++;
 	if (w.running && w.done < mark)
 		pthread_cond_signal(&more);
-	while (w.running && w.done < mark && pthread_cond_timedwait(&written, &lock, &t) != ETIMEDOUT)
+	while (w.running && w.done < mark && !atomic_load(&stuck) && pthread_cond_timedwait(&written, &lock, &t) != ETIMEDOUT)
 		;
 	w.flushing--;
 	bool ok = w.done >= mark;

@@ -68,7 +68,7 @@ struct tg_frame *tg_frame_read(int folder, const char *name, struct tg_err *err)
  */
 #define TG_INTAKE_MEMBERS_MAX 65536
 enum tg_intake_kind {
-	TG_INTAKE_TRAIN,          /* 003 $train: frame `data` (required, at least one column) */
+	TG_INTAKE_TRAIN,          /* 003 $train: frame `data` (required, at least one column), `geo` any JSON, dropped */
 	TG_INTAKE_PREDICT,        /* 003 $predict: frame `future` (required; cells kept), `historic` (required, may have no rows: checked, counted, dropped), `geo` any JSON, dropped */
 	TG_INTAKE_CREDIT_TRAIN,   /* 004 /train: frame `data`, optional */
 	TG_INTAKE_CREDIT_PREDICT, /* 004 /predict: frame `data`, or `applications`: an array of objects validated by tables/application.def, which becomes a frame; one of the two */
@@ -91,6 +91,8 @@ struct tg_charge;
 void tg_frame_reader_charge(struct tg_frame_reader *r, struct tg_charge *c);
 /* False: it cannot become one any more; f says why. */
 bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, struct tg_intake_fault *f);
+/* The member that the frame came in: "data", "applications", "future"; "" where there was none, or the body is no JSON. */
+const char *tg_frame_reader_table(const struct tg_frame_reader *r);
 /* The end of the body. *frame: NULL where the kind allows none and there was none; else the caller's. members: JSON object text, the reader's. hash: SHA-256 in hex over columns and cells, the same
  * for the same data however the JSON is spaced. */
 bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members, char hash[65], struct tg_intake_fault *f);

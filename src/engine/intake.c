@@ -110,6 +110,11 @@ bool tg_frame_reader_feed(struct tg_frame_reader *r, const char *p, size_t n, st
 	return !r->fault.why[0];
 }
 
+const char *tg_frame_reader_table(const struct tg_frame_reader *r)
+{
+	return r->rows ? tg_rows_table(r->rows) : "";
+}
+
 bool tg_frame_reader_end(struct tg_frame_reader *r, struct tg_frame **frame, struct tg_slice *members, char hash[65], struct tg_intake_fault *f)
 {
 	*frame = NULL;

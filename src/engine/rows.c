@@ -121,6 +121,7 @@ static enum tg_rows_what what_is(const struct tg_rows *r, struct tg_slice name)
 	bool data = tg_slice_eq(name, TG_S("data"));
 	switch (r->kind) {
 	case TG_INTAKE_TRAIN:
+		return data ? TABLE : tg_slice_eq(name, TG_S("geo")) ? DROP : KEEP;
 	case TG_INTAKE_CREDIT_TRAIN:
 		return data ? TABLE : KEEP;
 	case TG_INTAKE_PREDICT:
@@ -287,6 +288,11 @@ bool tg_rows_feed(struct tg_rows *r, const char *p, size_t n, struct tg_intake_f
 	}
 	r->base += n;
 	return true;
+}
+
+const char *tg_rows_table(const struct tg_rows *r)
+{
+	return r->main.name ? r->main.name : "";
 }
 
 static bool required(struct tg_rows *r)

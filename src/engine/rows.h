@@ -9,4 +9,5 @@ void tg_rows_charge(struct tg_rows *r, struct tg_charge *c); /* before the first
 uint64_t tg_rows_holds(const struct tg_rows *r); /* bytes, besides what it asked for as it grew */
 /* After false nothing is fed any more. */
 bool tg_rows_feed(struct tg_rows *r, const char *p, size_t n, struct tg_intake_fault *f);
+const char *tg_rows_table(const struct tg_rows *r); /* tg_frame_reader_table */
 bool tg_rows_end(struct tg_rows *r, struct tg_frame **frame, struct tg_slice *members, struct tg_intake_fault *f);

@@ -108,7 +108,7 @@ static void put_column(struct tg_buf *b, const struct tg_column *c)
 	tg_buf_lit(b, "}");
 }
 
-static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_slice members, const char *hash, uint64_t bytes)
+static void put_answer(struct tg_buf *b, const struct tg_frame *f, const char *table, struct tg_slice members, const char *hash, uint64_t bytes)
 {
 	tg_buf_lit(b, "{\"members\":");
 	tg_buf_slice(b, members.n ? members : TG_S("{}"));
@@ -125,6 +125,8 @@ static void put_answer(struct tg_buf *b, const struct tg_frame *f, struct tg_sli
 	} else {
 		tg_buf_lit(b, "null");
 	}
+	tg_buf_lit(b, ",\"table\":");
+	tg_buf_json(b, tg_slice_cstr(table));
 	tg_buf_lit(b, ",\"hash\":");
 	tg_buf_json(b, tg_slice_cstr(hash));
 	tg_buf_lit(b, ",\"bytes\":");
@@ -165,7 +167,7 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 		struct tg_buf b;
 		tg_service_log(h, "%.*s: data of %llu rows", (int)id.n, id.p, f ? (unsigned long long)f->rows : 0);
 		tg_buf_init(&b, ANSWER_MAX);
-		put_answer(&b, f, members, hash, in->bytes);
+		put_answer(&b, f, tg_frame_reader_table(in->reader), members, hash, in->bytes);
 		bool heard = !b.failed && tg_http_answer(h, 200, tg_buf_view(&b));
 		if (b.failed)
 			tg_service_error(h, 500, "the answer is too large");

@@ -102,12 +102,25 @@ enum tg_step tg_answer_taken(struct tg_exchange *x)
 	return !x->aborted && tg_conn_pending(tg_session_conn(x->session)) ? TG_WAIT : TG_ANSWERED;
 }
 
+/* Half of what all may hold: who takes nothing is not everybody's trouble. */
+static bool share(struct tg_exchange *x, size_t n)
+{
+	if (!x->principal)
+		return true;
+	if (!tg_share_take(&x->gl->gate->shares, x->principal->id, TG_SHARE_ANSWERS, n, x->snap->config->max_buffered_bytes / 2))
+		return false;
+	x->shared += n;
+	return true;
+}
+
 enum tg_step tg_answer_counted(struct tg_exchange *x, uint16_t status, const char *type, struct tg_slice body, const char *extra)
 {
 	if (body.n < TG_ANSWER_LARGE)
 		return tg_answer(x, status, type, body, extra);
 	if (!tg_exchange_charge(x, body.n))
 		return tg_answer_problem(x, TG_E_unavailable, "memory", "Too much is in memory; try again.", NULL, "Retry-After: 1\r\n");
+	if (!share(x, body.n))
+		return tg_answer_problem(x, TG_E_rate_limited, "share_full", "Answers to this key that were not read yet fill its share of memory; read them first.", NULL, "Retry-After: 1\r\n");
 	tg_answer(x, status, type, body, extra);
 	enum tg_step r = tg_answer_taken(x);
 	if (r == TG_WAIT)

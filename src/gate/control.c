@@ -573,6 +573,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	tg_jobs_init(&g->jobs);
 	tg_jobs_init(&g->away_jobs);
 	tg_places_init(&g->uploads);
+	tg_shares_init(&g->shares);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
 	if (g->store && !(g->tend = tg_tend_new(g->store, cfg))) {
@@ -694,6 +695,7 @@ static void cleanup(struct control *c)
 	tg_jobs_free(&g->jobs);
 	tg_jobs_free(&g->away_jobs);
 	tg_places_free(&g->uploads);
+	tg_shares_free(&g->shares);
 	tg_tend_free(g->tend);
 	tg_store_close(g->store);
 	if (g->token_key)

@@ -59,6 +59,8 @@ void tg_exchange_free(struct tg_exchange *x)
 	tg_buf_free(&x->collected);
 	free(x->rid_long);
 	tg_gate_unbuffer(gl->gate, x->buffered);
+	if (x->shared)
+		tg_share_give(&gl->gate->shares, x->principal->id, TG_SHARE_ANSWERS, x->shared);
 	tg_gate_let_go(gl, x->snap);
 	if (gl->nspare < SPARES) {
 		x->next_spare = gl->spare;

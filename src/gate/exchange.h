@@ -90,6 +90,7 @@ struct tg_exchange {
 	struct tg_slice body;          /* complete; valid while head is */
 	char *body_owned;              /* where it lies when it is ours */
 	uint64_t buffered;             /* accounted bytes */
+	uint64_t shared;               /* of them those that count in its key's share: a large answer's */
 	struct tg_intake *intake;
 	struct tg_json_want want[4];   /* what the scan found: model, stream, stream_options, prompt or request_body */
 	size_t first_member;
@@ -234,8 +235,10 @@ void tg_answer_head(struct tg_exchange *x, uint16_t status, struct tg_slice cont
 void tg_answer_end_head(struct tg_exchange *x);
 /* Whole answers; extra: further header lines, each with CRLF. All return TG_ANSWERED. */
 enum tg_step tg_answer(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
-/* A large answer of a local handler: counted against server.max_buffered_bytes until the client has taken it (503 where that is full). WAIT while it has not. */
+/* A large answer of a local handler: counted against server.max_buffered_bytes until the client has taken it (503 where that is full; 429 where its key has half of it already, unless this is all that it has). WAIT
+ * while it has not; who takes it more slowly than TG_ANSWER_RATE, over write_stall_ms, is cut off. */
 #define TG_ANSWER_LARGE (256u << 10)
+#define TG_ANSWER_RATE (32u << 10) /* bytes a second */
 enum tg_step tg_answer_counted(struct tg_exchange *x, uint16_t status, const char *content_type, struct tg_slice body, const char *extra);
 enum tg_step tg_answer_taken(struct tg_exchange *x);  /* of one whose head was sent: WAIT until what is pending has gone out */
 enum tg_step tg_answer_buf(struct tg_exchange *x, const char *content_type, struct tg_buf *b, const char *extra); /* 200; frees b */

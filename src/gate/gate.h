@@ -7,6 +7,7 @@
 #include "gate/metrics.h"
 #include "gate/places.h"
 #include "gate/snapshot.h"
+#include "gate/share.h"
 #include "gate/waiting.h"
 #include "net/listener.h"
 #include "pool/engine.h"
@@ -56,6 +57,7 @@ struct tg_gate {
 	} jobs, away_jobs;             /* of exchanges, on the job pool: gate/job.h */
 	struct tg_places uploads;      /* at the engine */
 	struct tg_waiting waiting;     /* jobs */
+	struct tg_shares shares;       /* what single callers hold */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */
 	_Atomic unsigned loops_ended;
 };

@@ -455,12 +455,18 @@ static void on_event(struct tg_conn *c, int events)
 		on_readable(s);
 }
 
+/* A client that takes little by little has not stalled: we are told only when much has gone. But a large answer is held in memory for it: of that it must take enough. */
+static bool takes(const struct tg_session *s)
+{
+	uint64_t left = unsent(s), least = s->x && s->x->shared ? (uint64_t)TG_ANSWER_RATE * s->gl->snap->config->write_stall_ms / 1000 : 0;
+	return left < s->unsent && s->unsent - left >= least;
+}
+
 static void on_timer(struct tg_timer *t)
 {
 	struct tg_session *s = (struct tg_session *)((char *)t - offsetof(struct tg_session, conn.timer));
-	/* A client that takes little by little has not stalled: we are told only when much has gone. */
 	bool writing = tg_conn_pending(&s->conn) && s->state != HEAD && s->state != LINGER && !(s->x && s->x->intake);
-	if (writing && !s->gl->cutting && unsent(s) < s->unsent) {
+	if (writing && !s->gl->cutting && takes(s)) {
 		tg_session_write_clock(s);
 		return;
 	}

@@ -156,34 +156,44 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-long tg_query_get(struct tg_slice q, const char *name, char *out, size_t cap)
+/* The value of the last parameter of that name, as it is written. */
+static bool last_value(struct tg_slice q, const char *name, struct tg_slice *value)
 {
 	size_t len = strlen(name);
-	while (q.n) {
-		const char *amp = memchr(q.p, '&', q.n);
+	bool found = false;
+	for (;;) {
+		const char *amp = q.n ? memchr(q.p, '&', q.n) : NULL;
 		struct tg_slice one = { q.p, amp ? (size_t)(amp - q.p) : q.n };
 		if (one.n > len && memcmp(one.p, name, len) == 0 && one.p[len] == '=') {
-			size_t n = 0;
-			for (size_t i = len + 1; i < one.n; i++) {
-				int c = one.p[i] == '+' ? ' ' : (unsigned char)one.p[i];
-				if (c == '%') {
-					int hi = one.n - i > 2 ? hex_digit(one.p[i + 1]) : -1, lo = one.n - i > 2 ? hex_digit(one.p[i + 2]) : -1;
-					if (hi < 0 || lo < 0)
-						return -2;
-					c = hi << 4 | lo;
-					i += 2;
-				}
-				if (!c || n + 1 >= cap)
-					return -2;
-				out[n++] = (char)c;
-			}
-			out[n] = 0;
-			return (long)n;
+			*value = (struct tg_slice){ one.p + len + 1, one.n - len - 1 };
+			found = true;
 		}
 		if (!amp)
-			break;
-		q.n -= (size_t)(amp + 1 - q.p);
+			return found;
+		q.n -= one.n + 1;
 		q.p = amp + 1;
 	}
-	return -1;
+}
+
+long tg_query_get(struct tg_slice q, const char *name, char *out, size_t cap)
+{
+	struct tg_slice v;
+	size_t n = 0;
+	if (!last_value(q, name, &v))
+		return -1;
+	for (size_t i = 0; i < v.n; i++) {
+		int c = v.p[i] == '+' ? ' ' : (unsigned char)v.p[i];
+		if (c == '%') {
+			int hi = v.n - i > 2 ? hex_digit(v.p[i + 1]) : -1, lo = v.n - i > 2 ? hex_digit(v.p[i + 2]) : -1;
+			if (hi < 0 || lo < 0)
+				return -2;
+			c = hi << 4 | lo;
+			i += 2;
+		}
+		if (!c || n + 1 >= cap)
+			return -2;
+		out[n++] = (char)c;
+	}
+	out[n] = 0;
+	return (long)n;
 }

@@ -53,5 +53,5 @@ enum tg_header_id tg_header_lookup(struct tg_slice name);
 bool tg_head_accepts(const struct tg_head *h, const char *type);
 /* Whether If-None-Match holds this entity tag (which has its quotes), or is "*": the caller has that text already. */
 bool tg_head_has_tag(const struct tg_head *h, const char *etag);
-/* A parameter of a query ("a=1&b=x%20y"; '+' is a space, as forms write it), decoded into out, NUL-terminated. Bytes, or -1: absent, -2: malformed, with a NUL in it, or longer than cap - 1. */
+/* A parameter of a query ("a=1&b=x%20y"; '+' is a space, as forms write it), decoded into out, NUL-terminated; of several of one name the last, as the documents' origins take it. Bytes, or -1: absent, -2: malformed, with a NUL in it, or longer than cap - 1. */
 long tg_query_get(struct tg_slice query, const char *name, char *out, size_t cap);

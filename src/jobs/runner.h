@@ -27,6 +27,8 @@ void tg_runner_start(struct tg_runner *r);
 void tg_runner_kick(struct tg_runner *r, const char *kind);
 /* The job pool, for it may block: the row of that id has been deleted. If it runs here the engine is told by closing its connection; its files go, and a model that an earlier try left. */
 void tg_runner_cancel(struct tg_runner *r, const char *id);
+/* The audit trail's training_failed of a job whose row was deleted while it waited or ran, by whoever `by` is; nothing of other kinds. May wait. */
+void tg_train_canceled(const char *job, const char *kind, const char *spec, const char *by);
 /* The gate ends: nothing is begun any more, what runs is left and its rows are pending again. Returns at once. */
 void tg_runner_stop(struct tg_runner *r);
 /* Waits for the threads, which may be in the middle of a write, at most that long. False: some are still there, and everything they use must stay. True: freed. */

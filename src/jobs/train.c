@@ -177,12 +177,34 @@ static void undo(struct tg_run *run)
 	(void)tg_model_store_delete(tg_runner_models(run->runner), run->artifact_id, &err);
 }
 
+/* by: who canceled it; NULL: nobody did. */
+static void tell_failed(const char *job, const json_t *spec, bool credit, const char *error, const char *by)
+{
+	struct tg_slice rid = tg_slice_cstr(text_of(spec, "request_id"));
+	char *config = json_dumps(credit ? json_object_get(spec, "training_config") : spec, JSON_COMPACT);
+	const char *text = config ? config : "null";
+	if (by)
+		tg_audit_event(TG_AUDIT_training_failed, &rid, "s:error", error, "j:config", text, "t:job", job, "t:user", by, NULL);
+	else
+		tg_audit_event(TG_AUDIT_training_failed, &rid, "s:error", error, "j:config", text, "t:job", job, NULL);
+	free(config);
+}
+
+void tg_train_canceled(const char *job, const char *kind, const char *spec, const char *by)
+{
+	bool credit = strcmp(kind, tg_job_credit_train.name) == 0;
+	if (!credit && strcmp(kind, tg_job_train.name) != 0)
+		return;
+	json_t *o = json_loads(spec, JSON_REJECT_DUPLICATES, NULL);
+	tell_failed(job, o, credit, "canceled", by);
+	json_decref(o);
+}
+
 static void told(struct tg_run *run, const char *error)
 {
 	struct tg_slice rid = tg_slice_cstr(text_of(run->spec, "request_id"));
-	char *config = json_dumps(credit(run) ? json_object_get(run->spec, "training_config") : run->spec, JSON_COMPACT);
 	if (error) {
-		tg_audit_event(TG_AUDIT_training_failed, &rid, "s:error", error, "j:config", config ? config : "null", NULL);
+		tell_failed(run->id, run->spec, credit(run), error, NULL);
 	} else {
 		char *metrics = json_dumps(json_object_get(run->note, "metrics"), JSON_COMPACT | JSON_ENCODE_ANY);
 		double seconds = json_number_value(json_object_get(run->note, "seconds"));
@@ -190,7 +212,6 @@ static void told(struct tg_run *run, const char *error)
 		tg_audit_event(TG_AUDIT_training_completed, &rid, "t:model_id", run->artifact_id, "j:metrics", metrics ? metrics : "null", "d:duration", seconds, "d:duration_seconds", seconds, NULL);
 		free(metrics);
 	}
-	free(config);
 }
 
 const struct tg_job_kind tg_job_train = { "train", false, run, undo, told };

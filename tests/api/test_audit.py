@@ -8,11 +8,13 @@ import os
 import re
 import signal
 import threading
+import time
 
 import pytest
 
 from lib.audit import COMMON, check, events, table, wait_event
 from lib.gate import ADMIN, READ, model
+from lib.ml import FUTURE, TRAIN_KEY, config, ml_gate, trained
 from lib.raw import SLOW, until
 
 
@@ -97,8 +99,8 @@ def test_the_lines(g):
     assert len(table()) == 8 and all(check(e) for e in events(g))
     assert {"event", "timestamp"} <= set(COMMON)
     for name, fields in {"auth_success": "api_key_hash ip", "auth_failure": "ip attempted_key_prefix", "training_started": "config dataset_hash user", "training_completed": "model_id metrics duration duration_seconds",
-                         "training_failed": "error config", "prediction_made": "model_id n_samples user", "model_persisted": "model_id path", "model_loaded": "model_id"}.items():
-        assert set(fields.split()) == set(table()[name][0]), "document 004's own"
+                         "training_failed": "error config job", "prediction_made": "model_id n_samples user", "model_persisted": "model_id path", "model_loaded": "model_id"}.items():
+        assert set(fields.split()) == set(table()[name][0]), "document 004's own, and the job of one that failed"
     assert (g.dir / "logs/audit.jsonl").stat().st_mode & 0o777 == 0o640
 
 
@@ -187,6 +189,19 @@ def test_a_full_disk_is_said(gate):
     assert any(r["event"] == "audit.failed" for r in g.log())
     g.stop()
     assert re.search(r"audit: \d+ events could not be written to /dev/full", g.stderr())
+
+
+def test_a_full_disk_slows_nobody(gate):
+    """S4-72: a prediction is answered after its line was written; where none can be, it is not waited for (each would pay two seconds)."""
+    g = ml_gate(gate, {"audit": {"path": "/dev/full"}})
+    c = g.client(TRAIN_KEY)
+    model = trained(c, config(c))
+    body = {"model_id": model, "data": FUTURE}
+    assert c.post("/predict", json=body).status_code == 200
+    begun, n = time.monotonic(), 5
+    for _ in range(n):
+        assert c.post("/predict", json=body).status_code == 200
+    assert time.monotonic() - begun < 2 * n * 0.8
 
 
 def test_concurrent_lines_are_whole(g):

@@ -153,6 +153,15 @@ def test_the_dollar_may_be_escaped(c, cid):
     assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed"
 
 
+def test_geo_may_come_along(c, cid):
+    """S3-57: clients of the origin send all the members of their models; geo is optional in both bodies and used by neither."""
+    for geo in (None, {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": None, "properties": {"id": 1}}]}):
+        r = train(c, cid, geo=geo)
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed", r.text
+        r = predict(c, r.json()["model_artifact_id"], geo=geo)
+        assert r.status_code == 202 and ended(c, r.json()["job_id"])["status"] == "completed", r.text
+
+
 def test_the_config_chooses(c):
     """Method, target, features and seed; the names that clients look for (C-47)."""
     frame = {"columns": ["sick", "a", "b", "noise"], "data": [[i % 2, i % 2 + (i % 7) / 10, i, (i * 37) % 11] for i in range(60)]}
@@ -260,6 +269,23 @@ def test_bad_frames_are_told_at_once(g, c, cid, frame, words):
 ])
 def test_bad_members_of_a_training(g, c, body, status, words):
     problem(c.post("/api/v1/ml/$train", json=body), status, *words)
+    assert not spool(g)
+
+
+@pytest.mark.parametrize("member,words", [
+    ('"x":"a\\u0000b"', ["on x: holds a NUL"]),
+    ('"x":[1,{"y":1e400}]', ["on x: holds a number out of range"]),
+    ('"x":{"y":{"z":9223372036854775808}}', ["on x.y.z: holds a number out of range"]),
+    ('"x":{"y":[],"v":{"a":1,"\\u0061":2}}', ["on x.v: has a member twice"]),
+    ('"x\\u0000":1', ["on body: holds a NUL"]),
+])
+def test_members_that_only_their_reader_refuses(g, c, cid, member, words):
+    """S3-60: what is the sender's is a 400 that names the member, and no fault of the engine's."""
+    for path, body in (("/api/v1/ml/$train", f'{{"config_id":"{cid}",{member},"data":{json.dumps(FRAME)}}}'),
+                       ("/api/v1/ml/$predict", f'{{"model_artifact_id":"{cid}",{member},"historic":{json.dumps(NOTHING)},"future":{json.dumps(FUTURE)}}}')):
+        problem(c.post(path, content=body, headers={"Content-Type": "application/json"}), 400, "Validation error ", *words)
+    r = c.post("/train", content=f'{{{member},"data":{json.dumps(FRAME)}}}', headers={"Content-Type": "application/json"})
+    assert r.status_code == 400 and words[0] in r.json()["message"], r.text
     assert not spool(g)
 
 

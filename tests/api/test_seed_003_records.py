@@ -10,10 +10,12 @@ import threading
 import time
 
 import pytest
+from lib.audit import events
 from lib.gate import ADMIN, READ, ROOT, run_cli
 from lib.raw import SLOW, until
 
 KEY = "sk_ml_train_abc123"
+OTHERS = [f"sk_ml_other_{n}bc123" for n in "defg"]
 CONFIGS, ARTIFACTS, JOBS = "/api/v1/configs", "/api/v1/artifacts", "/api/v1/jobs"
 SEED_ID = "01K7CXYHJ7BR4E87VVTG8FNBMA"
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -24,7 +26,7 @@ MISSING = "01K7CXYHJ7BR4E87VVTG8FN404"
 
 @pytest.fixture(scope="module")
 def g(module_gate):
-    g = module_gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"limits": {"poll": "off"}})
+    g = module_gate(env={"CHAPKIT_API_KEYS": ",".join([KEY, *OTHERS])}, toml={"limits": {"poll": "off"}})
     assert g.client(ADMIN).post("/api/v1/auth/api-keys", json={"name": "k", "permissions": []}).status_code == 201  # the database is made by the first who writes
     return g
 
@@ -107,22 +109,24 @@ def test_ids(empty):
     r = empty.post(CONFIGS, json={"id": SEED_ID.lower(), "name": "n"})
     assert r.status_code == 201 and r.json()["id"] == SEED_ID and r.json()["data"] == {}
     assert empty.get(f"{CONFIGS}/{SEED_ID.lower()}").json()["id"] == SEED_ID
-    ids = [empty.post(CONFIGS, json={"name": "n"}).json()["id"] for _ in range(20)]
+    ids = [empty.post(CONFIGS, json={"name": ""}).json()["id"] for _ in range(20)]  # a name may be empty, and the same
     assert all(ULID.fullmatch(i) for i in ids) and sorted(set(ids)) == ids
     assert [x["id"] for x in empty.get(CONFIGS).json()] == [SEED_ID] + ids  # in the order of their making
 
 
 @pytest.mark.parametrize("path", ["x1", SEED_ID[:-1], SEED_ID + "A", "8" + SEED_ID[1:], SEED_ID[:-1] + "U", "my_config", "%00", "é", "a" * 300])
 def test_ids_that_are_none(g, c, path):
-    """S3-42: 400 invalid-ulid, on all three."""
+    """S3-42: 400 invalid-ulid; of jobs as the origin has it: such a job is not there (404), its stream is 400."""
     if path == "%00":  # which no path may have
         assert c.get(f"{CONFIGS}/%00").status_code == 404
         return
-    for base in (CONFIGS, ARTIFACTS, JOBS):
-        for method in ("GET", "DELETE"):
-            r = c.request(method, f"{base}/{path}")
+    for base, end in ((CONFIGS, ""), (ARTIFACTS, ""), (JOBS, "/$stream")):
+        for method in ("GET", "DELETE") if not end else ("GET",):
+            r = c.request(method, f"{base}/{path}{end}")
             problem(r, 400, "invalid-ulid", "Invalid ULID Format", "^Invalid ULID format: ")
             assert r.json()["code"] == "VALIDATION_ERROR"
+    for method in ("GET", "DELETE"):
+        problem(c.request(method, f"{JOBS}/{path}"), 404, "not-found", "Resource Not Found", "^Job not found$")
 
 
 def test_what_data_says_is_kept_to_the_letter(empty):
@@ -135,11 +139,11 @@ def test_what_data_says_is_kept_to_the_letter(empty):
 
 
 BAD_CONFIGS = [
-    ({}, "name"), ({"name": None}, "name"), ({"name": ""}, "name"), ({"name": 5}, "name"), ({"name": "x" * 201}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a\0b"}, "name"),
+    ({}, "name"), ({"name": None}, "name"), ({"name": 5}, "name"), ({"name": "x" * 201}, "name"), ({"name": "a\nb"}, "name"), ({"name": "a\0b"}, "name"),
     ({"name": "n", "id": "x"}, "id"), ({"name": "n", "id": 5}, "id"), ({"name": "n", "id": SEED_ID + "A"}, "id"), ({"name": "n", "data": None}, "data"), ({"name": "n", "data": []}, "data"),
     ({"name": "n", "data": "x"}, "data"), ({"name": "n", "dta": {}}, "dta"), ({"name": "n", "data": {"method": "magic"}}, "data.method"), ({"name": "n", "data": {"method": None}}, "data.method"),
     ({"name": "n", "data": {"target": ""}}, "data.target"), ({"name": "n", "data": {"target": 5}}, "data.target"), ({"name": "n", "data": {"features": []}}, "data.features"),
-    ({"name": "n", "data": {"features": [1]}}, "data.features"), ({"name": "n", "data": {"features": "a"}}, "data.features"), ({"name": "n", "data": {"seed": -1}}, "data.seed"),
+    ({"name": "n", "data": {"features": [1]}}, "data.features"), ({"name": "n", "data": {"features": ["a", "b", "a"]}}, "data.features[2]"), ({"name": "n", "data": {"features": "a"}}, "data.features"), ({"name": "n", "data": {"seed": -1}}, "data.seed"),
     ({"name": "n", "data": {"seed": 1.5}}, "data.seed"), ({"name": "n", "data": {"seed": 2 ** 32}}, "data.seed"), ({"name": "n", "data": {"test_size": 0.05}}, "data.test_size"),
     ({"name": "n", "data": {"test_size": 0.6}}, "data.test_size"), ({"name": "n", "data": {"cv_folds": 1}}, "data.cv_folds"), ({"name": "n", "data": {"cv_folds": 11}}, "data.cv_folds"),
     ({"name": "n", "data": {"undersample": 1}}, "data.undersample"),
@@ -176,6 +180,16 @@ def test_bodies_that_are_no_json_object(c, body):
     problem(r, 400, "validation-failed", "Validation Error", ".")
 
 
+@pytest.mark.parametrize("data,field,why", [
+    ('{"a":1,"n":{"big":123456789012345678901234567890}}', "data.n.big", "number out of range"), ('{"a":[1e999]}', "data.a", "number out of range"), ('{"a":{"b":1,"b":1}}', "data.a", "a member twice"),
+    ('{"a":1,"a":1}', "data", "a member twice"), ('{"b":1,"a":"\\u0000"}', "data.a", "NUL")])
+def test_data_that_cannot_be_read_is_named(c, data, field, why):
+    """C-15."""
+    r = c.post(CONFIGS, content=f'{{"name":"n","data":{data}}}', headers={"Content-Type": "application/json"})
+    problem(r, 400, "validation-failed", "Validation Error", f"^Validation error on {re.escape(field)}: .*{why}")
+    assert r.json()["error"]["param"] == field
+
+
 def test_content_types(c):
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         problem(c.post(CONFIGS, content=json.dumps(SEED), headers={"Content-Type": kind}), 415, "unsupported-media-type", "Unsupported Media Type", "application/json")
@@ -207,21 +221,31 @@ def test_how_large_bodies_may_be(empty):
     assert page.status_code == 200 and page.json()["total"] == 2 and len(page.json()["items"]) == 1
 
 
+def unread(g, key, artifact):
+    """A client that asks for an artifact and takes its status line alone."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(20 * SLOW)
+    s.connect(("127.0.0.1", g.port))
+    s.sendall(f"GET {ARTIFACTS}/{artifact} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode())
+    assert s.recv(15) == b"HTTP/1.1 200 OK"
+    return s
+
+
 def test_a_client_that_takes_little_by_little(gate):
-    """A large answer counts against server.max_buffered_bytes until its client has taken it; then there is room again."""
-    g = gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"server": {"max_buffered_bytes": 30 << 20}, "limits": {"poll": "off"}})
-    c = g.client(KEY)
+    """A large answer counts against server.max_buffered_bytes until its client has taken it, and against its key's half of that; then there is room again."""
+    g = gate(env={"CHAPKIT_API_KEYS": ",".join([KEY, *OTHERS])}, toml={"server": {"max_buffered_bytes": 40 << 20}, "limits": {"poll": "off"}})
+    c, other = g.client(KEY), g.client(OTHERS[2])
     made = c.post(ARTIFACTS, content='{"data":"' + "z" * (9 << 20) + '"}').json()["id"]
-    slow = []
-    for _ in range(3):
-        s = g.connect()
-        s.sendall(f"GET {ARTIFACTS}/{made} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode())
-        assert s.recv(15) == b"HTTP/1.1 200 OK"
-        slow.append(s)
+    slow = [unread(g, KEY, made) for _ in range(2)]
     r = c.get(f"{ARTIFACTS}/{made}")
+    assert r.status_code == 429 and r.headers["retry-after"] == "1" and "share of memory" in r.json()["detail"] and g.record(r)["reason"] == "share_full"
+    assert other.get(f"{ARTIFACTS}/{made}").status_code == 200, "it is nobody else's trouble"
+    slow += [unread(g, OTHERS[0], made) for _ in range(2)]
+    r = other.get(f"{ARTIFACTS}/{made}")
     assert r.status_code == 503 and r.headers["retry-after"] == "1"
     assert c.get(f"{ARTIFACTS}/{made}/$config").status_code == 404  # small answers go on
-    s = slow.pop()
+    s = slow.pop(0)
     got = 0
     while got < 9 << 20:
         got += len(s.recv(1 << 20))
@@ -234,7 +258,28 @@ def test_a_client_that_takes_little_by_little(gate):
         rest += more
     for s in slow:
         s.close()
-    until(lambda: g.log_text().count("client_gone") >= 2, 5 * SLOW, "the clients that left")
+    until(lambda: g.log_text().count("client_gone") >= 3, 5 * SLOW, "the clients that left")
+
+
+def test_a_large_answer_has_a_least_rate(gate):
+    """Memory is held for it: who takes some bytes now and then is cut off, who is only slow is not."""
+    stall = 2.0 * SLOW
+    g = gate(env={"CHAPKIT_API_KEYS": KEY}, toml={"server": {"write_stall_ms": int(stall * 1000)}, "limits": {"poll": "off"}})
+    made = g.client(KEY).post(ARTIFACTS, content='{"data":"' + "z" * (31 << 20) + '"}').json()["id"]
+    drips, slow = unread(g, KEY, made), unread(g, KEY, made)
+    begun, got = time.monotonic(), 0
+    while time.monotonic() - begun < 5 * stall:
+        got += len(slow.recv(65536))
+        drips.recv(256)  # what the kernel has of it still comes, whatever the gate has done
+        time.sleep(0.02)
+    cut = [r for r in g.log() if r.get("reason") == "write_timeout"]
+    assert len(cut) == 1 and cut[0]["ms"] < 4000 * stall, cut
+    while got < 31 << 20:
+        more = len(slow.recv(1 << 20))
+        assert more
+        got += more
+    slow.close()
+    drips.close()
 
 
 def test_the_schema(c):
@@ -268,9 +313,13 @@ def test_pages(g, empty, base):
     for page, want in ((1, ids[:3]), (3, ids[6:]), (4, []), (1000000000, [])):
         r = empty.get(base, params={"page": page, "size": 3}).json()
         assert [x["id"] for x in r.pop("items")] == want and r == {"total": 7, "page": page, "size": 3, "pages": 3}
-    assert len(empty.get(base, params={"page": 1, "size": 100}).json()["items"]) == 7
+    for size in (100, 101, 1000000000):
+        assert len(empty.get(base, params={"page": 1, "size": size}).json()["items"]) == 7
+    # of a parameter that is repeated the last one counts
+    assert empty.get(f"{base}?page=7&size=x&size=3&page=3").json()["items"][0]["id"] == ids[6]
+    assert empty.get(base, params={"page": 1000000000, "size": 1000000000}).json() == {"items": [], "total": 7, "page": 1000000000, "size": 1000000000, "pages": 1}
     for query, field in (({"page": 0, "size": 3}, "page"), ({"page": "abc", "size": 3}, "page"), ({"page": "", "size": 3}, "page"), ({"page": -1}, "page"), ({"page": 2 ** 64, "size": 3}, "page"),
-                         ({"page": 1, "size": 0}, "size"), ({"page": 1, "size": 101}, "size"), ({"page": 1, "size": "1.5"}, "size"), ({"size": -3}, "size")):
+                         ({"page": 1, "size": 0}, "size"), ({"page": 1, "size": 1000000001}, "size"), ({"page": 1, "size": "1.5"}, "size"), ({"size": -3}, "size")):
         problem(empty.get(base, params=query), 400, "validation-failed", "Validation Error", f"^Validation error on {field}: ")
 
 
@@ -297,6 +346,17 @@ def test_artifacts(empty):
                                         ({"data": 1, "parnet_id": None}, "parnet_id")])
 def test_bad_artifacts(c, body, field):
     problem(c.post(ARTIFACTS, json=body), 400, "validation-failed", "Validation Error", f"^Validation error on {field}: ")
+
+
+@pytest.mark.parametrize("status", ["pending", "running"])
+def test_an_id_that_a_job_was_promised(g, empty, status):
+    """S3-48, S3-58: the id is given at submit; nobody else's artifact stands there before the job's own does."""
+    add_job(g, ulid(1), status, artifact_id=ulid(5), owner="o", lease_ends=2 ** 60)
+    body = {"id": ulid(5).lower(), "data": {"ml_type": "trained_model"}}
+    problem(empty.post(ARTIFACTS, json=body), 409, "conflict", "Resource Conflict", f"^Artifact {ulid(5)} is being made by a job")
+    assert empty.get(f"{ARTIFACTS}/{ulid(5)}").status_code == 404
+    change_job(g, ulid(1), status="completed", finished_at=1)
+    assert empty.post(ARTIFACTS, json=body).status_code == 201
 
 
 def test_parents_that_cannot_be(empty):
@@ -409,6 +469,26 @@ def test_delete_cancels(g, empty):
     assert empty.get(f"{ARTIFACTS}/{ulid(9)}").status_code == 200
 
 
+def test_a_deletion_is_on_record(g, empty):
+    """S4-63: who canceled a training is in the trail, under the request that it began with; the log has which record a DELETE was about."""
+    spec = json.dumps({"method": "xgboost", "target": "y", "config_id": MISSING, "request_id": ulid(7)})
+    for n, (kind, status) in enumerate((("train", "running"), ("credit_train", "pending"), ("predict", "pending"), ("train", "completed"))):
+        add_job(g, ulid(n), status, kind, owner="o", lease_ends=2 ** 60, spec=spec)
+    empty.post(ARTIFACTS, json={"id": ulid(9), "data": 1})
+    asked = {n: empty.delete(f"{JOBS}/{ulid(n)}") for n in range(4)} | {9: empty.delete(f"{ARTIFACTS}/{ulid(9)}")}
+    assert all(r.status_code == 204 for r in asked.values())
+    mine = [e for e in events(g, "training_failed") if e["request_id"] == ulid(7)]
+    who = g.record(asked[0])["user"]
+    assert [(e["job"], e["error"], e["user"]) for e in mine] == [(ulid(n), "canceled", who) for n in (0, 1)] and mine[0]["config"]["target"] == "y"
+    log = {x["request_id"]: x for x in g.log() if x.get("event") in ("job.canceled", "job.deleted", "record.deleted")}
+    for n, event in enumerate(["job.canceled"] * 3 + ["job.deleted"]):
+        x = log[asked[n].headers["x-request-id"]]
+        assert (x["event"], x["id"], x["user"], x["route"]) == (event, ulid(n), who, "/api/v1/jobs/{id}")
+    assert log[asked[9].headers["x-request-id"]]["event"] == "record.deleted" and log[asked[9].headers["x-request-id"]]["id"] == ulid(9)
+    nothing = empty.delete(f"{JOBS}/{MISSING}")
+    assert nothing.status_code == 404 and not [x for x in g.log() if x.get("request_id") == nothing.headers["x-request-id"] and x.get("event", "").endswith("ed")]
+
+
 class Events:
     """One $stream, read in a thread: its head, its events, and whether it ended in due form."""
 
@@ -488,12 +568,20 @@ def test_a_stream_whose_job_is_canceled(g, empty):
 
 
 def test_streams_are_bounded_and_freed(g, empty):
-    """The 257th is 503; a client that leaves makes room at once."""
+    """Of one key the 65th is 429, of all the 257th is 503; a client that leaves makes room at once."""
     add_job(g, ulid(1))
-    open_ones = [Events(g, ulid(1)) for _ in range(256)]
-    until(lambda: all(e.events for e in open_ones), 20 * SLOW, "the events of all")
-    r = empty.get(f"{JOBS}/{ulid(1)}/$stream")
-    assert r.status_code == 503 and r.headers["retry-after"] and r.json()["code"] == "UNAVAILABLE"
+    open_ones = []
+
+    def refused(key, status, words):
+        e = Events(g, ulid(1), key)
+        until(lambda: e.text, 5 * SLOW, "an answer")
+        assert e.text.startswith(b"HTTP/1.1 %d " % status) and "retry-after: " in e.head and words in e.text.decode(), e.text
+        e.close()
+    for key in [KEY, *OTHERS[:3]]:
+        open_ones += [Events(g, ulid(1), key) for _ in range(64)]
+        until(lambda: all(e.events for e in open_ones), 20 * SLOW, "the events of all")
+        refused(key, 429, "64 jobs")
+    refused(OTHERS[3], 503, "UNAVAILABLE")
     for e in open_ones[:10]:
         e.s.shutdown(socket.SHUT_RDWR)
         e.close()

@@ -410,6 +410,12 @@ def test_options_are_checked(g, c):
     for body in (b"", b"[]", b"{", b'{"data":1,"data":2}', b"\xff"):
         r = c.post("/train", content=body, headers={"content-type": "application/json"})
         assert r.status_code == 400 and r.json()["error"] == "VALIDATION_ERROR", r.text
+    # An option in the wrong place would have no effect, and a type that is none is told all that there are.
+    for query, field in (("cv_folds=3", "cv_folds"), ("&speed", "speed"), ("=1", '""')):
+        fault(c.post(f"/train?{query}", json={"data": loans(20)}), field, "stands in the query string")
+    for kind in ("text/plain", "application/xml", "text/csv2"):
+        r = c.post("/train", content=b"a,b\n1,2\n", headers={"content-type": kind})
+        assert r.status_code == 415 and all(t in r.json()["message"] for t in ("application/json", "text/csv", "multipart/form-data")), r.text
     assert len(c.get("/api/v1/jobs").json()) == before + 1 and not spool(g)
 
 
@@ -433,8 +439,24 @@ def test_predictions_are_checked(c, model):
     fault(c.post("/predict", json={"model_id": m, "applications": [APPLICATION], "data": {"columns": ["a"], "data": [[1]]}}), "data", "together")
     row = coded(APPLICATION)
     fault(c.post("/predict", json={"model_id": m, "data": {"columns": list(row), "data": [["old", *list(row.values())[1:]]]}}), "data.columns[0]", "holds text")
+    # The columns of an application in a table are a table all the same: the fault lies where the caller wrote it.
+    fault(c.post("/predict", json={"model_id": m, "data": {"columns": list(APPLICATION), "data": [["old", *list(APPLICATION.values())[1:]]]}}), "data.columns[0]", "holds text")
     r = c.post("/predict", content=b"a,b\n1,2\n", headers={"content-type": "text/csv"})
     assert r.status_code == 415
+
+
+def test_a_refused_prediction_is_not_billed(g, c):
+    """S4-64: an answer that would be too long is a 400; no prediction was made, so none is on record and none costs."""
+    name = "a" * 240
+    m = trained(c, data={"columns": [name, "y"], "data": [[i, 3 * i + 1] for i in range(60)]}, model_type="linear_regression", cv_folds=2)["model_id"]
+
+    def made():
+        return [e["n_samples"] for e in events(g, "prediction_made") if e["model_id"] == m], [x["rows"] for x in g.log() if x.get("event") == "ml_operation" and x["operation"] == "predict" and x.get("artifact") == m]
+    r = c.post("/predict", json={"model_id": m, "data": {"columns": [name], "data": [[i] for i in range(180000)]}}, timeout=60 * SLOW)
+    fault(r, "data", "longer than 48 MiB")
+    assert c.post("/predict", json={"model_id": m, "data": {"columns": [name], "data": [[1]]}}).status_code == 200
+    until(lambda: made()[1] == [1], 3 * SLOW, "the one prediction in the log")
+    assert made() == ([1], [1])
 
 
 def test_a_model_that_applications_do_not_fit(c):

@@ -64,10 +64,12 @@ static void test_query(void **state)
 		{ "x=1;lines=5", "lines", NULL },
 		/* a name is compared as it is written */
 		{ "%6cines=5", "lines", NULL },
-		/* repeated: the first */
-		{ "a=1&a=2", "a", "1" },
-		{ "a=&a=2", "a", "" },
-		{ "a=%&a=2", "a", BAD },
+		/* repeated: the last */
+		{ "a=1&a=2", "a", "2" },
+		{ "a=1&b=3&a=", "a", "" },
+		{ "a=2&a=%", "a", BAD },
+		{ "a=%&a=2", "a", "2" },
+		{ "a=2&a", "a", "2" },
 		/* decoded */
 		{ "a=x%20y", "a", "x y" },
 		{ "a=x+y", "a", "x y" },
@@ -131,7 +133,7 @@ static void test_query_room(void **state)
 	} rows[] = {
 		{ "a=", 1, 0 }, { "a=1", 1, -2 }, { "a=1", 2, 1 }, { "a=1234567", 8, 7 }, { "a=12345678", 8, -2 }, { "a=12345678&b=1", 8, -2 },
 		{ "a=%31%32%33%34%35%36%37", 8, 7 }, { "a=%31%32%33%34%35%36%37%38", 8, -2 }, { "a=+++++++", 8, 7 }, { "a=++++++++", 8, -2 },
-		{ "b=123456789&a=1", 8, 1 }, { "a=12345678&a=1", 8, -2 }, /* the first is the one, too long as it is */
+		{ "b=123456789&a=1", 8, 1 }, { "a=12345678&a=1", 8, 1 }, { "a=1&a=12345678", 8, -2 }, /* the last is the one, too long as it is */
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		char out[64];
