@@ -48,8 +48,11 @@ static bool take_members(const json_t *config, json_t *plan, struct tg_fields_fa
 {
 	struct tg_fields_fault in;
 	const char *method = json_string_value(json_object_get(config, "method")), *task = json_string_value(json_object_get(config, "task"));
-	if (!tg_ml_config_check(config, &in)) /* written by a program that knew other methods */
-		return bad(f, "config", "%s %s", in.field, in.why);
+	if (!tg_ml_config_check(config, &in)) { /* written by a program that knew other methods */
+		char field[sizeof in.field];
+		snprintf(field, sizeof field, "config.%.*s", (int)sizeof in.field - 8, in.field);
+		return bad(f, field, "%s", in.why);
+	}
 	return json_object_set_new(plan, "method", json_string(method ? method : LINEAR)) == 0 && json_object_set_new(plan, "task", task ? json_string(task) : json_null()) == 0 &&
 	       json_object_set_new(plan, "test_size", json_real(json_number_value(json_object_get(config, "test_size")))) == 0 &&
 	       json_object_set_new(plan, "undersample", json_boolean(json_is_true(json_object_get(config, "undersample")))) == 0 && take_whole(config, plan, "seed", SEED) &&

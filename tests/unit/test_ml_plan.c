@@ -57,8 +57,8 @@ static void tasks(void **state)
 	plan("{\"method\":\"random_forest\",\"task\":\"classification\",\"target\":\"place\"}", FRAME,
 	     "{\"method\":\"random_forest\",\"task\":\"classification\",\"target\":\"place\",\"features\":null,\"seed\":42,\"test_size\":0.0,\"cv_folds\":0,\"undersample\":false}", NULL);
 	plan("{\"method\":\"random_forest\",\"task\":\"regression\",\"target\":\"place\"}", FRAME, NULL, "data.columns[1]");
-	plan("{\"method\":\"logistic_regression\",\"task\":\"regression\"}", FRAME, NULL, "config"); /* kept by a program that knew no tasks */
-	plan("{\"task\":\"clustering\"}", FRAME, NULL, "config");
+	plan("{\"method\":\"logistic_regression\",\"task\":\"regression\"}", FRAME, NULL, "config.data.task"); /* kept by a program that knew no tasks */
+	plan("{\"task\":\"clustering\"}", FRAME, NULL, "config.data.task");
 	static const struct {
 		const char *data, *why; /* NULL: right */
 	} rows[] = {
@@ -86,8 +86,8 @@ static void tasks(void **state)
 static void faults(void **state)
 {
 	(void)state;
-	plan("{\"method\":\"magic\"}", FRAME, NULL, "config");
-	plan("{\"seed\":-1}", FRAME, NULL, "config");
+	plan("{\"method\":\"magic\"}", FRAME, NULL, "config.data.method");
+	plan("{\"seed\":-1}", FRAME, NULL, "config.data.seed");
 	plan("{\"target\":\"z\"}", FRAME, NULL, "data.columns");
 	plan("{\"target\":\"place\"}", FRAME, NULL, "data.columns[1]"); /* text, and the method needs numbers */
 	plan("{\"features\":[\"a\",\"z\"]}", FRAME, NULL, "data.columns");
