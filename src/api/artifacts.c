@@ -144,7 +144,10 @@ static enum tg_db_result delete(struct tg_db *db, void *ctx, struct tg_err *err)
 static void delete_model(struct tg_entity *r)
 {
 	const struct artifact_record *a = (const struct artifact_record *)r;
-	if (a->model && !a->stays)
+	if (!r->found || a->stays)
+		return;
+	tg_entity_log(r, "record.deleted");
+	if (a->model)
 		tg_model_store_gone(r->job.gate->model_store, r->id);
 }
 
