@@ -572,7 +572,6 @@ static bool prepare(struct control *c, struct tg_err *err)
 	uv_mutex_init(&g->settings_lock);
 	tg_jobs_init(&g->jobs);
 	tg_jobs_init(&g->away_jobs);
-	tg_places_init(&g->uploads);
 	tg_shares_init(&g->shares);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
@@ -694,7 +693,6 @@ static void cleanup(struct control *c)
 	uv_mutex_destroy(&g->settings_lock);
 	tg_jobs_free(&g->jobs);
 	tg_jobs_free(&g->away_jobs);
-	tg_places_free(&g->uploads);
 	tg_shares_free(&g->shares);
 	tg_tend_free(g->tend);
 	tg_store_close(g->store);

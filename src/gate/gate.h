@@ -5,7 +5,6 @@
  */
 #include "base/id.h"
 #include "gate/metrics.h"
-#include "gate/places.h"
 #include "gate/snapshot.h"
 #include "gate/share.h"
 #include "gate/waiting.h"
@@ -55,7 +54,7 @@ struct tg_gate {
 		unsigned running, all;
 		struct tg_job *first, **last; /* in line */
 	} jobs, away_jobs;             /* of exchanges, on the job pool: gate/job.h */
-	struct tg_places uploads;      /* at the engine */
+	_Atomic unsigned uploads;      /* on their way to the engine */
 	struct tg_waiting waiting;     /* jobs */
 	struct tg_shares shares;       /* what single callers hold */
 	uv_async_t wake;               /* the control loop: look at probes and at loops that ended */

@@ -1,5 +1,5 @@
 /*
- * Shares (see share.h). A list, for it is short and seldom asked: who is in it has a large answer or a stream under way, and of both together there are some hundreds at most.
+ * Shares (see share.h). A list, for it is short and seldom asked: who is in it has a large answer, a stream or an upload under way, and of all together there are some hundreds at most.
  */
 #include "gate/share.h"
 #include <stdio.h>

@@ -1,13 +1,13 @@
 #pragma once
 /*
- * What one key or user holds of what all share: memory of large answers that nobody has taken yet, and streams of jobs. The bound of all together (server.max_buffered_bytes, the streams of the process)
+ * What one key or user holds of what all share: memory of large answers that nobody has taken yet, streams of jobs, and uploads on their way to the engine. The bound of all together (server.max_buffered_bytes, the streams of the process, UPLOADS_MAX of upload.c)
  * keeps the gate whole; this one keeps a single caller from being all of them.
  */
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
-enum tg_share_of { TG_SHARE_ANSWERS /* bytes */, TG_SHARE_STREAMS, TG_SHARE_KINDS };
+enum tg_share_of { TG_SHARE_ANSWERS /* bytes */, TG_SHARE_STREAMS, TG_SHARE_UPLOADS, TG_SHARE_KINDS };
 
 struct tg_share;
 struct tg_shares {

@@ -18,6 +18,10 @@
 
 #define LOOK_MS 50       /* how often an engine that is on its way is looked at */
 #define CONNECT_MS 2000
+/* Bodies on their way at a time. The engine gives each connection a thread and has a bound of them (TG_CONNECTIONS_MAX in engine/serve.h): half of them are left to the runner and to who asks whether it lives, and of the
+ * others half is the most for one key or user, so that nobody keeps others out with bodies that never end. */
+#define UPLOADS_MAX 128
+#define UPLOADS_OF_ONE 64
 
 static const char *const types[] = { [TG_UPLOAD_JSON] = "application/json", [TG_UPLOAD_CSV] = "text/csv", [TG_UPLOAD_FORM] = "multipart/form-data" };
 
@@ -75,13 +79,19 @@ static void go_on(struct tg_exchange *x, enum tg_step step)
 	tg_corridor_run(x);
 }
 
+static void leave(struct tg_gate *g, const char *who)
+{
+	atomic_fetch_sub(&g->uploads, 1);
+	tg_share_give(&g->shares, who, TG_SHARE_UPLOADS, 1);
+}
+
 /* The engine's connection is closed by now. So an engine that answers later is told so by that and removes what it wrote; one that had answered has written all, and its answer was not read. */
 static void left(struct tg_parking *p)
 {
 	struct tg_upload *u = (struct tg_upload *)p;
 	struct tg_gate *g = u->x->gl->gate;
 	if (u->placed)
-		tg_places_leave(&g->uploads, u->x->principal->id);
+		leave(g, u->x->principal->id);
 	if (u->x->received && !u->answered && g->runner)
 		tg_spool_drop(tg_runner_spool(g->runner), u->conf.id);
 	tg_h1_reader_free(&u->reader);
@@ -384,11 +394,14 @@ static enum tg_step place(struct tg_upload *u)
 	struct tg_exchange *x = u->x;
 	if (u->placed)
 		return TG_NEXT;
-	enum tg_place_taken r = tg_places_take(&x->gl->gate->uploads, x->principal->id);
-	u->placed = r == TG_PLACE_TAKEN;
+	struct tg_gate *g = x->gl->gate;
+	bool of_key = !tg_share_take(&g->shares, x->principal->id, TG_SHARE_UPLOADS, 1, UPLOADS_OF_ONE);
+	u->placed = !of_key && atomic_fetch_add(&g->uploads, 1) < UPLOADS_MAX;
 	if (u->placed)
 		return TG_NEXT;
-	return tg_loop_ms(x->gl->loop) < u->place_by_ms ? later(x) : too_much(x, r == TG_PLACE_OF_ONE);
+	if (!of_key)
+		leave(g, x->principal->id);
+	return tg_loop_ms(x->gl->loop) < u->place_by_ms ? later(x) : too_much(x, of_key);
 }
 
 /* The engine may be on its way: the first request is what starts it. */
