@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "db_fixture.h"
 #include "store/jobs.h"
 #include "store/spools.h"
 #include <sqlite3.h>
@@ -11,55 +12,6 @@
 #include <unistd.h>
 
 #define ID(n) "01K7CXYHJ7BR4E87VVTG8FNB" n
-
-static char dir[64], url[160], path[128];
-static struct tg_db *db;
-static struct tg_err err;
-
-static int make_dir(void **state)
-{
-	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/tollgate-unit-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof path, "%s/t.db", dir);
-	snprintf(url, sizeof url, "sqlite:%s", path);
-	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	char name[160];
-	static const char *const names[] = { "t.db", "t.db-wal", "t.db-shm", "" };
-	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
-		snprintf(name, sizeof name, "%s/%s", dir, names[i]);
-		remove(name);
-	}
-	return 0;
-}
-
-static int open_db(void **state)
-{
-	enum tg_db_result why;
-	make_dir(state);
-	db = tg_db_open(url, true, NULL, &why, &err);
-	assert_non_null(db);
-	return 0;
-}
-
-static int close_db(void **state)
-{
-	tg_db_close(db);
-	db = NULL;
-	return remove_dir(state);
-}
-
-#define OK(call)                                                   \
-	do {                                                       \
-		snprintf(err.text, sizeof err.text, "-");          \
-		if ((call) != TG_DB_OK)                            \
-			fail_msg("line %d: %s", __LINE__, err.text); \
-	} while (0)
 
 /* What rows were seen, as text: ids' last two characters and a word, each with a space behind it. */
 static char seen[4096];

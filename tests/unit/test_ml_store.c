@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/clock.h"
+#include "db_fixture.h"
 #include "store/artifacts.h"
 #include "store/configs.h"
 #include "store/identity.h"
@@ -18,55 +19,7 @@
 
 #define ID(n) "01K7CXYHJ7BR4E87VVTG8FNB" n
 
-static char dir[64], url[160], path[128];
 static const struct tg_secret given = { (char *)(uintptr_t)"0123456789abcdef0123456789abcdef", 32 };
-static struct tg_db *db;
-static struct tg_err err;
-
-static int make_dir(void **state)
-{
-	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/tollgate-unit-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof path, "%s/t.db", dir);
-	snprintf(url, sizeof url, "sqlite:%s", path);
-	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	char name[160];
-	static const char *const names[] = { "t.db", "t.db-wal", "t.db-shm", "t.db.known", "t.db.before-0002", "secret.key", "" };
-	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
-		snprintf(name, sizeof name, "%s/%s", dir, names[i]);
-		remove(name);
-	}
-	return 0;
-}
-
-static int open_db(void **state)
-{
-	enum tg_db_result why;
-	make_dir(state);
-	db = tg_db_open(url, true, NULL, &why, &err);
-	assert_non_null(db);
-	return 0;
-}
-
-static int close_db(void **state)
-{
-	tg_db_close(db);
-	db = NULL;
-	return remove_dir(state);
-}
-
-#define OK(call)                                                   \
-	do {                                                       \
-		snprintf(err.text, sizeof err.text, "-");          \
-		if ((call) != TG_DB_OK)                            \
-			fail_msg("line %d: %s", __LINE__, err.text); \
-	} while (0)
 
 /* ---- configs ---- */
 
