@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh: every test, what `make test` executes. run.sh soak: the long forms, SOAK_SECONDS (3600) of fuzzing and the tests marked slow.
-# Stages: unit tests under ASan and UBSan; the threaded ones under TSan; black-box suites against the release binary, then against the
-# instrumented ones; corpora replayed; fuzzing (FUZZ_SECONDS in all: 300 where CI=true, else 30). A stage that fails does not stop the others.
+# Stages: unit tests under ASan and UBSan; the threaded ones under TSan; corpora replayed; then beside each other black-box suites against the release
+# binary and the instrumented ones, and fuzzing (FUZZ_SECONDS in all: 300 where CI=true, else 30). A stage that fails does not stop the others.
 # What failed is said once more at the end, with the end of what it printed, as logs are often cut from the front. The last line is the sum of all:
 # "N passed, N failed"; a stage that dies without counting counts as one failed.
 set -uo pipefail
@@ -17,7 +17,8 @@ passed=0 failed=0 skipped=0
 declare -A beside=()
 
 # What the instrumented binaries run: all but what measures time or load (slow); TSan's: tests/api and tests/fault, which make threads meet.
-suites=(tests/api tests/engine tests/security tests/fault)
+rest=(tests/engine tests/security tests/fault)
+suites=(tests/api "${rest[@]}")
 
 tally() { # STAGE PASSED FAILED [SKIPPED]
 	[ "$3" -eq 0 ] || echo "FAILED $1" >>$logs/failures
@@ -96,9 +97,13 @@ pytest_stage() { # NAME BINARY PYTEST-ARGUMENTS...: folders that hold no test ye
 	[ "$bad" -eq 0 ] || grep -hE '^(FAILED|ERROR) |Sanitizer|runtime error:' "$logs/$name.log" | cut -c -300 | head -n 20 >>$logs/failures
 }
 
-aside() { # NAME STAGE ARGUMENTS...: a stage in the background; join NAME prints what it had to say and counts it
+# Mostly the suites wait for each other's clocks: that many beside each other take little longer than one.
+lanes=$(($(nproc) + 2))
+
+aside() { # NAME STAGE ARGUMENTS...: a stage in the background, once a lane is free; join NAME prints what it had to say and counts it
 	local name=$1
 	shift
+	while [ "$(jobs -rp | wc -l)" -ge $lanes ]; do wait -n; done
 	(
 		passed=0 failed=0 skipped=0
 		"$@" >"$logs/$name.aside" 2>&1
@@ -141,19 +146,24 @@ else
 		unit_stage asan "${units[@]}"
 	fi
 	build tsan && [ ${#threaded[@]} -gt 0 ] && unit_stage tsan "${threaded[@]}"
-	# Mostly these wait for each other's clocks: two beside each other take little longer than one.
-	[ -x build/asan/tollgate ] && TOLLGATE_START_S=60 aside asan pytest_stage asan build/asan/tollgate -m 'not slow and not release_only' "${suites[@]}"
-	build release && pytest_stage release build/tollgate -m 'not slow' tests/test_layers.py tests/test_docs.py tests/clients "${suites[@]}"
-	join asan
+	build release
 	fuzz_stage replay
-	# The instrumented suites leave most of a core to the fuzzers, which give way to them.
+	# One job that gives way to the suites, which leave most of a core.
 	[ "$FUZZ_SECONDS" -eq 0 ] || FUZZ_JOBS=1 aside fuzz fuzz_stage run "$FUZZ_SECONDS"
-	if [ -x build/tsan/tollgate ]; then
-		TOLLGATE_START_S=60 aside tsan-fault pytest_stage tsan-fault build/tsan/tollgate -m 'not slow and not release_only' tests/fault
-		TOLLGATE_START_S=60 pytest_stage tsan-api build/tsan/tollgate -m 'not slow and not release_only' tests/api
-		join tsan-fault
-	fi
-	join fuzz
+	for kind in asan release tsan; do
+		[ -x build/$kind/tollgate ] || continue
+		which='not slow and not release_only' more=()
+		[ $kind = asan ] && more=("${rest[@]}")
+		[ $kind = release ] && which='not slow' more=(tests/test_layers.py tests/test_docs.py tests/clients "${rest[@]}")
+		[ $kind = tsan ] && more=(tests/fault)
+		[ $kind = release ] || export TOLLGATE_START_S=60
+		aside $kind-rest pytest_stage $kind-rest build/$kind/tollgate -m "$which" "${more[@]}"
+		aside $kind-api pytest_stage $kind-api build/$kind/tollgate -m "$which" tests/api
+		unset TOLLGATE_START_S
+	done
+	for name in release-rest release-api asan-rest asan-api tsan-rest tsan-api fuzz; do
+		join $name
+	done
 fi
 
 if [ -s $logs/failures ]; then
