@@ -233,6 +233,7 @@ def test_a_fault_is_told_before_the_end(g):
     assert r.statuses == [400] and b"row 2" in r.raw and r.seconds < 4 * SLOW
 
 
+@pytest.mark.release_only  # memory
 def test_the_gate_stays_small(gate):
     """S3-60's back-pressure: 30 MB of a form go through it, and it grows by 4 MiB at most."""
     g = credit_gate(gate)
