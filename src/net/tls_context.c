@@ -27,7 +27,6 @@ struct tg_tls {
 	_Atomic unsigned refs;
 	unsigned n;
 	SSL_CTX **ctx; /* one a loop */
-	uint64_t expires_s;
 	char about[320];
 };
 
@@ -219,7 +218,6 @@ static void describe(struct tg_tls *t, X509 *own)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
 	time_text(X509_get0_notAfter(own), until);
-	t->expires_s = seconds_of(X509_get0_notAfter(own));
 	snprintf(t->about, sizeof t->about, "%s, valid until %s", *name ? name : "(no name)", until);
 	ERR_clear_error();
 }
@@ -378,9 +376,4 @@ SSL_CTX *tg_tls_of_loop(const struct tg_tls *t, unsigned loop)
 const char *tg_tls_about(const struct tg_tls *t)
 {
 	return t->about;
-}
-
-uint64_t tg_tls_expires_s(const struct tg_tls *t)
-{
-	return t->expires_s;
 }

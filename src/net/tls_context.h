@@ -22,4 +22,3 @@ void tg_tls_put(struct tg_tls *t); /* NULL is fine */
 SSL_CTX *tg_tls_of_loop(const struct tg_tls *t, unsigned loop); /* borrowed */
 /* For people: "CN=gate.example, valid until 2027-01-02T03:04:05Z". Lives as long as t. */
 const char *tg_tls_about(const struct tg_tls *t);
-uint64_t tg_tls_expires_s(const struct tg_tls *t); /* seconds since the epoch */
