@@ -306,6 +306,12 @@ static void next_request(struct tg_session *s)
 	}
 }
 
+/* Where draining has begun behind the head of the last answer, which promised to go on, the next request may be on its way, and is told. */
+static void idle_clock(struct tg_session *s)
+{
+	tg_conn_deadline(&s->conn, s->gl->draining ? DRAIN_IDLE_MS : s->gl->snap->config->keepalive_ms);
+}
+
 void tg_session_answered(struct tg_session *s)
 {
 	struct tg_exchange *x = s->x;
@@ -329,8 +335,7 @@ void tg_session_answered(struct tg_session *s)
 		return;
 	}
 	tg_conn_read(&s->conn, true);
-	/* Draining began behind the head of this answer, which promised to go on: the next request may be on its way, and is told. */
-	tg_conn_deadline(&s->conn, s->gl->draining ? DRAIN_IDLE_MS : s->gl->snap->config->keepalive_ms);
+	idle_clock(s);
 	if (!s->parsing)
 		next_request(s);
 }
@@ -447,7 +452,7 @@ static void on_event(struct tg_conn *c, int events)
 			}
 		} else if (s->state == IDLE) {
 			tg_conn_read(c, true);
-			tg_conn_deadline(c, s->gl->snap->config->keepalive_ms);
+			idle_clock(s);
 			next_request(s);
 		}
 	}

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -229,6 +230,45 @@ def test_what_was_answered_arrives_whole_although_it_ends(gate, worker):
     assert closed and set(got) == {200}
     assert g.proc.wait(20 * SLOW) == 0
     assert sum(r["endpoint"] == "/metrics" for r in g.requests()) == len(got), "what was logged as answered is not what arrived"
+
+
+def taken_for(g, s):
+    """How much the gate's kernel holds for a client, once it takes no more: tx_queue of /proc/net/tcp."""
+    ends = f":{g.port:04X}", f":{s.getsockname()[1]:04X}"
+    last, same = 0, 0
+    while same < 5:
+        time.sleep(0.05)
+        rows = [line.split() for line in open("/proc/net/tcp")]
+        [now] = [int(r[4].split(":")[0], 16) for r in rows if r[1].endswith(ends[0]) and r[2].endswith(ends[1])]
+        last, same = now, same + 1 if now and now == last else 0
+    return last
+
+
+def test_an_answer_that_ends_while_it_is_written_keeps_no_drain_waiting(gate, worker):
+    """A connection that took the rest of its last answer after draining had begun was kept as long as any idle one: the gate ended at its deadline only."""
+    line = b'data: {"choices":[{"delta":{"content":"' + b"a" * 16000 + b'"}}]}\n\n'
+    w = worker().behave(body=BIG * 5)
+    g = gate(models=[model("m", w)], toml={"server": {"threads": 1, "drain_ms": 60000, "keepalive_ms": 60000}})
+    s = narrow(g, chat())
+    room = taken_for(g, s)
+    s.close()
+    # The last of an answer is to be what no longer fits: whichever of these it is, it has all the others to show that they do not mind.
+    socks = []
+    for n in range(-16, 16):
+        w.once(events=[line, line * (room // len(line) + n)], pace=1.5)
+        socks.append(narrow(g, chat(stream=True)))
+    time.sleep(0.7)
+    os.kill(g.pid, signal.SIGTERM)
+    time.sleep(1.5 * SLOW)
+    try:
+        with ThreadPoolExecutor(len(socks)) as pool:
+            got = list(pool.map(lambda s: read_all(s, 10 * SLOW), socks))
+        for raw, closed in got:
+            assert closed and raw.endswith(b"0\r\n\r\n"), (closed, len(raw))
+        assert g.proc.wait(5 * SLOW) == 0
+    finally:
+        for s in socks:
+            s.close()
 
 
 @pytest.mark.parametrize("kind", ["stream", "plain", "local"])
