@@ -12,6 +12,7 @@
 #include "engine/serve.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <sched.h>
 #include <signal.h>
 #include <sodium.h>
@@ -186,8 +187,9 @@ static bool prepare(struct tg_service *s, const struct options *o, int *listenin
 {
 	static struct tg_zygote_conf zygote;
 	int pair[2];
-	if (sodium_init() < 0) {
-		tg_err_set(err, "libsodium cannot be used");
+	/* libcrypto's file of settings cannot be opened in the sandbox, and nothing in it is meant for us. */
+	if (sodium_init() < 0 || OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1) {
+		tg_err_set(err, "libsodium or libcrypto cannot be used");
 		return false;
 	}
 	if (!open_folders(s, o, err) || (*listening = listen_on(o->socket, err)) < 0 || !tg_zygote_pair(pair, err) || !bound(s, err))

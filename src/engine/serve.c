@@ -1,6 +1,7 @@
 /*
  * The server (see serve.h). Connections are few and long: the gate keeps them, so a thread each is the simplest thing that is enough. Past half of what is possible they are closed after each
- * answer, so that idle ones do not keep others out; past all of it they are told to come again (429), at once, so that whoever asks whether the engine lives has an answer.
+ * answer, so that idle ones do not keep others out; past all of it they are told to come again (429), at once, so that whoever asks whether the engine lives has an answer. Threads are joined and
+ * not detached: one that has only its end to reach would otherwise be met there by exit(), with what libraries keep for it half given back.
  */
 #include "engine/serve.h"
 #include <errno.h>
@@ -17,17 +18,23 @@
 
 static volatile sig_atomic_t asked_to_end;
 
+enum place_state { FREE, TALKING, OVER }; /* OVER: its thread is still to be joined */
+struct place {
+	enum place_state state;
+	int fd; /* -1: none, or not to be shut any more */
+	pthread_t thread;
+};
 struct server {
 	struct tg_service *service;
 	pthread_mutex_t lock;
 	pthread_cond_t fewer;
-	unsigned n;
-	int fds[TG_CONNECTIONS_MAX]; /* of the connections; -1: a free place */
+	unsigned n; /* TALKING */
+	struct place places[TG_CONNECTIONS_MAX];
 	bool ending;
 };
 struct connection {
 	struct server *server;
-	unsigned place;
+	struct place *place;
 	struct tg_http http;
 };
 
@@ -94,12 +101,13 @@ static void *converse(void *arg)
 	}
 	if (next == TG_HTTP_BAD)
 		tg_service_error(h, 400, "that is no HTTP request");
-	/* The place goes first: the descriptor's number may be another connection's as soon as it is closed. */
+	/* This goes first: the descriptor's number may be another connection's as soon as it is closed. */
 	pthread_mutex_lock(&v->lock);
-	v->fds[c->place] = -1;
+	c->place->fd = -1;
 	pthread_mutex_unlock(&v->lock);
 	tg_http_finish(h);
 	pthread_mutex_lock(&v->lock);
+	c->place->state = OVER;
 	v->n--;
 	pthread_cond_signal(&v->fewer);
 	pthread_mutex_unlock(&v->lock);
@@ -114,41 +122,57 @@ static void send_away(int fd)
 	close(fd);
 }
 
-/* A thread for it; else it is closed. */
-static void take(struct server *v, int fd, const pthread_attr_t *attr)
+/* The first free place, once those whose threads have ended are free again; NULL: there is none. */
+static struct place *free_place(struct server *v)
 {
-	pthread_t t;
-	unsigned place = 0;
-	pthread_mutex_lock(&v->lock);
-	while (place < TG_CONNECTIONS_MAX && v->fds[place] >= 0)
-		place++;
-	bool room = place < TG_CONNECTIONS_MAX && v->n < TG_CONNECTIONS_MAX;
-	struct connection *c = room ? malloc(sizeof *c) : NULL;
-	if (c) {
-		c->server = v;
-		c->place = place;
-		tg_http_init(&c->http, fd);
-		v->fds[place] = fd;
-		v->n++;
-	}
-	pthread_mutex_unlock(&v->lock);
-	if (c && pthread_create(&t, attr, converse, c) == 0)
-		return;
-	if (c) {
+	struct place *found = NULL;
+	for (struct place *p = v->places; p < v->places + TG_CONNECTIONS_MAX; p++) {
 		pthread_mutex_lock(&v->lock);
-		v->fds[place] = -1;
-		v->n--;
+		enum place_state state = p->state;
 		pthread_mutex_unlock(&v->lock);
-		free(c);
+		if (state == OVER) {
+			pthread_join(p->thread, NULL);
+			p->state = state = FREE;
+		}
+		if (state == FREE && !found)
+			found = p;
 	}
+	return found;
+}
+
+/* A thread for it; else it is closed. */
+static void take(struct server *v, int fd)
+{
+	struct place *p = free_place(v);
+	struct connection *c = p ? malloc(sizeof *c) : NULL;
+	if (!c) {
+		send_away(fd);
+		return;
+	}
+	c->server = v;
+	c->place = p;
+	tg_http_init(&c->http, fd);
+	pthread_mutex_lock(&v->lock);
+	p->state = TALKING;
+	p->fd = fd;
+	v->n++;
+	pthread_mutex_unlock(&v->lock);
+	if (pthread_create(&p->thread, NULL, converse, c) == 0)
+		return;
+	pthread_mutex_lock(&v->lock);
+	p->state = FREE;
+	p->fd = -1;
+	v->n--;
+	pthread_mutex_unlock(&v->lock);
+	free(c);
 	send_away(fd);
 }
 
-static void accept_some(struct server *v, int listening, const pthread_attr_t *attr)
+static void accept_some(struct server *v, int listening)
 {
 	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
-		take(v, fd, attr);
+		take(v, fd);
 	else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 		nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL); /* until a connection has ended */
 }
@@ -161,12 +185,13 @@ static bool end_all(struct server *v)
 	pthread_mutex_lock(&v->lock);
 	v->ending = true;
 	for (unsigned i = 0; i < TG_CONNECTIONS_MAX; i++)
-		if (v->fds[i] >= 0)
-			shutdown(v->fds[i], SHUT_RDWR);
+		if (v->places[i].fd >= 0)
+			shutdown(v->places[i].fd, SHUT_RDWR);
 	while (v->n && pthread_cond_timedwait(&v->fewer, &v->lock, &until) != ETIMEDOUT)
 		;
 	bool all = v->n == 0;
 	pthread_mutex_unlock(&v->lock);
+	free_place(v); /* joins them */
 	return all;
 }
 
@@ -175,13 +200,10 @@ int tg_serve(struct tg_service *s, int listening, bool *left)
 	static struct server v = { .lock = PTHREAD_MUTEX_INITIALIZER, .fewer = PTHREAD_COND_INITIALIZER };
 	struct sigaction a = { .sa_handler = on_signal };
 	sigset_t ends, none;
-	pthread_attr_t attr;
 	int code = 0;
 	v.service = s;
 	for (unsigned i = 0; i < TG_CONNECTIONS_MAX; i++)
-		v.fds[i] = -1;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		v.places[i].fd = -1;
 	/* Signals reach this thread only, and only while it waits. */
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGTERM);
@@ -200,10 +222,9 @@ int tg_serve(struct tg_service *s, int listening, bool *left)
 			break;
 		}
 		if (p[0].revents)
-			accept_some(&v, listening, &attr);
+			accept_some(&v, listening);
 	}
 	close(listening);
 	*left = !end_all(&v);
-	pthread_attr_destroy(&attr);
 	return code;
 }
