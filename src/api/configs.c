@@ -188,10 +188,10 @@ static enum tg_step listed(struct tg_entity *r, struct tg_exchange *x)
 
 static const struct tg_entity_do creates = { .size = sizeof(struct config_record), .writes = true, .read = read_config, .work = put, .done = made };
 static const struct tg_entity_do replaces = { .size = sizeof(struct config_record), .writes = true, .read = read_config, .work = replace, .done = shown };
-static const struct tg_entity_do lists = { .size = sizeof(struct tg_entity), .work = list, .done = listed };
-static const struct tg_entity_do gets = { .size = sizeof(struct tg_entity), .work = get, .done = shown };
+static const struct tg_entity_do lists = { .size = sizeof(struct tg_entity), .kept = true, .work = list, .done = listed };
+static const struct tg_entity_do gets = { .size = sizeof(struct tg_entity), .kept = true, .work = get, .done = shown };
 static const struct tg_entity_do deletes = { .size = sizeof(struct tg_entity), .writes = true, .work = delete, .done = tg_entity_deleted };
-static const struct tg_entity_do lists_artifacts = { .size = sizeof(struct tg_entity), .work = artifacts, .done = shown };
+static const struct tg_entity_do lists_artifacts = { .size = sizeof(struct tg_entity), .kept = true, .work = artifacts, .done = shown };
 
 enum tg_step tg_api_configs_create(struct tg_exchange *x)
 {

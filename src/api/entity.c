@@ -21,6 +21,31 @@ void tg_entity_log(const struct tg_entity *r, const char *event)
 	tg_log(TG_LOG_F_INFO, event, "t:route", route, "t:id", r->id, "t:request_id", r->rid, "t:user", r->principal, NULL);
 }
 
+static struct tg_kept_key key_of(const struct tg_entity *r)
+{
+	struct tg_kept_key k = { .what = r->d };
+	memcpy(k.id, r->id, sizeof k.id);
+	if (r->page.asked) {
+		k.page = r->page.page;
+		k.size = r->page.size;
+	}
+	return k;
+}
+
+static enum tg_db_result read_marked(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct tg_entity *r = ctx;
+	r->marked = tg_db_mark(db, &r->mark);
+	return r->d->work(db, r, err);
+}
+
+static void keep(const struct tg_entity *r, struct tg_kept *kept)
+{
+	struct tg_kept_key k = key_of(r);
+	if (r->r == TG_DB_OK && r->marked && !r->out.failed)
+		tg_kept_put(kept, &r->mark, &k, r->found, tg_buf_view(&r->out));
+}
+
 static void run(struct tg_job *j)
 {
 	struct tg_entity *r = (struct tg_entity *)j;
@@ -29,7 +54,9 @@ static void run(struct tg_job *j)
 		r->d->read(r);
 	if (r->fault.why[0])
 		return;
-	r->r = r->d->writes ? tg_store_record(s, r->d->work, r, &r->err) : tg_store_read(s, r->d->work, r, &r->err);
+	r->r = r->d->writes ? tg_store_record(s, r->d->work, r, &r->err) : tg_store_read(s, r->d->kept ? read_marked : r->d->work, r, &r->err);
+	if (r->d->kept)
+		keep(r, j->gate->kept);
 	if (r->r == TG_DB_OK && r->found && r->d->done == tg_entity_deleted)
 		tg_entity_log(r, "record.deleted");
 	if (r->r == TG_DB_OK && r->d->after)
@@ -117,7 +144,12 @@ enum tg_step tg_entity_run(struct tg_exchange *x, const struct tg_entity_do *d, 
 		return answered;
 	memcpy(r->id, id, sizeof id);
 	r->page = page;
-	return tg_entity_start(x, r);
+	struct tg_kept_key key = key_of(r);
+	if (!d->kept || !tg_kept_get(x->gl->gate->kept, x->gl->gate->store, &key, &r->found, &r->out))
+		return tg_entity_start(x, r);
+	answered = d->done(r, x);
+	free_entity(&r->job);
+	return answered;
 }
 
 /* ---- the body ---- */

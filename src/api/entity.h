@@ -13,6 +13,7 @@ struct tg_entity;
 struct tg_entity_do {
 	size_t size;                                    /* of the handler's struct, which begins with a struct tg_entity */
 	bool writes;
+	bool kept;                                      /* a read, with no after, whose answer (found and out) is made of the database, the id and the page alone: it is kept (store/kept.h) */
 	void (*read)(struct tg_entity *r);              /* on the job pool: the body; may say tg_entity_fault. NULL: there is none */
 	tg_store_change work;                           /* on the job pool, its ctx is the record; in a transaction where it writes */
 	void (*after)(struct tg_entity *r);             /* on the job pool, when work was OK, outside of the database; may be NULL */
@@ -35,6 +36,8 @@ struct tg_entity {
 	bool found, created;
 	struct tg_paging page;
 	uint64_t n, total;            /* items written; of all there are */
+	bool marked;
+	struct tg_db_mark mark;       /* of the database that was read */
 	struct tg_buf out;
 };
 

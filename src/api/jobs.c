@@ -141,7 +141,7 @@ static enum tg_step deleted(struct tg_entity *r, struct tg_exchange *x)
 
 #define SIZE .size = sizeof(struct job_record)
 static const struct tg_entity_do lists = { SIZE, .work = list, .done = listed };
-static const struct tg_entity_do gets = { SIZE, .work = get, .done = shown };
+static const struct tg_entity_do gets = { SIZE, .kept = true, .work = get, .done = shown };
 static const struct tg_entity_do deletes = { SIZE, .writes = true, .work = delete, .after = cancel, .done = deleted, .drop = drop };
 
 static bool status_filter(struct tg_exchange *x, enum tg_job_status *only, enum tg_step *answered)

@@ -575,7 +575,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	tg_shares_init(&g->shares);
 	if (cfg->store_url[0] && !open_store(c, err))
 		return false;
-	if (g->store && !(g->tend = tg_tend_new(g->store, cfg))) {
+	if (g->store && (!(g->tend = tg_tend_new(g->store, cfg)) || !(g->kept = tg_kept_new()))) {
 		tg_err_set(err, "out of memory");
 		return false;
 	}
@@ -695,6 +695,7 @@ static void cleanup(struct control *c)
 	tg_jobs_free(&g->away_jobs);
 	tg_shares_free(&g->shares);
 	tg_tend_free(g->tend);
+	tg_kept_free(g->kept);
 	tg_store_close(g->store);
 	if (g->token_key)
 		tg_token_key_wipe(g->token_key);

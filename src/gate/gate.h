@@ -14,7 +14,7 @@
 #include "policy/guess.h"
 #include "policy/limit.h"
 #include "policy/password.h"
-#include "store/store.h"
+#include "store/kept.h"
 
 struct tg_gate {
 	unsigned nloops;
@@ -38,6 +38,7 @@ struct tg_gate {
 	uv_loop_t control;             /* the main thread's loop: signals, the key file, probes */
 	struct tg_snapshot *snapshot;  /* the control thread's view */
 	struct tg_store *store;        /* NULL: no database (tollgate run) */
+	struct tg_kept *kept;          /* answers of the database (store/kept.h); NULL: no database */
 	struct tg_engine *engine;      /* the tabular engine; NULL: [ml] engine = false, or tollgate run */
 	struct tg_runner *runner;      /* of durable jobs; NULL: there is no engine, no database or no model store */
 	struct tg_tend *tend;          /* of the queue of jobs; NULL: no database */

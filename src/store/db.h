@@ -49,6 +49,15 @@ void tg_db_rollback(struct tg_db *db);
 enum tg_db_result tg_db_lasting(struct tg_db *db, bool lasting, struct tg_err *err);
 /* A number that moves whenever somebody else has committed something. */
 enum tg_db_result tg_db_version(struct tg_db *db, int64_t *version, struct tg_err *err);
+/*
+ * What differs after each commit, whoever made it, and is read without asking the database: of memory, in no time. While it is the same, all that was read since it was taken is what would be read now. False: this
+ * driver, or this database, has no such thing.
+ */
+struct tg_db_mark {
+	uint64_t opened; /* which opening of a database in this process */
+	uint32_t header[24];
+};
+bool tg_db_mark(struct tg_db *db, struct tg_db_mark *mark);
 /* A number that the owner leaves in the database, which copies of it have too; 0: none yet. */
 enum tg_db_result tg_db_tag(struct tg_db *db, uint32_t *tag, struct tg_err *err);
 enum tg_db_result tg_db_set_tag(struct tg_db *db, uint32_t tag, struct tg_err *err); /* under 1 << 31 */

@@ -18,6 +18,7 @@ enum { BUSY_MS = 2000, STATEMENTS = 96, ARGS_MAX = 20, COLUMNS_MAX = 20 };
 
 struct tg_db {
 	sqlite3 *h;
+	uint64_t opened; /* the n-th of this process */
 	char *path;
 	ino_t ino;
 	dev_t dev;
@@ -155,6 +156,24 @@ static bool one_int(void *ctx, const struct tg_db_value *v, unsigned n)
 enum tg_db_result tg_db_version(struct tg_db *db, int64_t *version, struct tg_err *err)
 {
 	return tg_db_run(db, "PRAGMA data_version", NULL, 0, one_int, version, NULL, err);
+}
+
+/*
+ * The header of the WAL's index (walformat.html, 2.2): a counter of commits, the log's length, salt and check sum, twice. Each commit writes both copies, the second first, so equal ones are from before the next commit. It lies in
+ * memory that all processes share, which SQLite has mapped already; a descriptor of our own for that file would, when it is closed, take SQLite's locks along.
+ */
+bool tg_db_mark(struct tg_db *db, struct tg_db_mark *mark)
+{
+	enum { REGION = 32768 };
+	sqlite3_file *f = NULL;
+	void volatile *index = NULL;
+	if (sqlite3_file_control(db->h, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f || !f->pMethods || f->pMethods->iVersion < 2 || !f->pMethods->xShmMap ||
+	    f->pMethods->xShmMap(f, 0, REGION, 0, &index) != SQLITE_OK || !index)
+		return false;
+	for (unsigned i = 0; i < sizeof mark->header / sizeof *mark->header; i++)
+		mark->header[i] = ((const uint32_t volatile *)index)[i];
+	mark->opened = db->opened;
+	return true;
 }
 
 bool tg_db_same_file(struct tg_db *db)
@@ -303,6 +322,8 @@ static enum tg_db_result open_file(struct tg_db *db, bool create, bool *missing,
 		tg_err_set(err, "%s: %s", db->path, strerror(errno));
 		return TG_DB_AWAY;
 	}
+	static _Atomic uint64_t openings;
+	db->opened = ++openings;
 	db->ino = st.st_ino;
 	db->dev = st.st_dev;
 	sqlite3_busy_timeout(db->h, BUSY_MS);

@@ -544,6 +544,15 @@ enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *
 	return r;
 }
 
+bool tg_store_mark(struct tg_store *s, struct tg_db_mark *mark)
+{
+	if (uv_mutex_trylock(&s->lock))
+		return false;
+	bool ok = s->db && tg_db_mark(s->db, mark);
+	uv_mutex_unlock(&s->lock);
+	return ok;
+}
+
 bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err)
 {
 	uv_mutex_lock(&s->lock);

@@ -62,4 +62,6 @@ enum tg_db_result tg_store_record(struct tg_store *s, tg_store_change change, vo
 /* The same for what may be forgotten by a machine that loses power, though by no process that dies: it is not waited for the disk. */
 enum tg_db_result tg_store_note(struct tg_store *s, tg_store_change change, void *ctx, struct tg_err *err);
 enum tg_db_result tg_store_read(struct tg_store *s, tg_store_change look, void *ctx, struct tg_err *err);
+/* The database's mark now (tg_db_mark). Never waits: false where somebody is using the database, or it is away. For any thread. */
+bool tg_store_mark(struct tg_store *s, struct tg_db_mark *mark);
 bool tg_store_copy(struct tg_store *s, const char *to, struct tg_err *err);
