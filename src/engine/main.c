@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "engine/folder.h"
 #include "engine/loaded.h"
+#include "engine/memory.h"
 #include "engine/sandbox.h"
 #include "engine/serve.h"
 #include <errno.h>
@@ -49,8 +50,8 @@ static int usage(FILE *out, int code)
 	      "  --datasets FOLDER  CSV files to train with; only read, may be missing\n"
 	      "  --threads N        threads of one training; 0, the default: one a processor\n"
 	      "  --spool-bytes N    bytes that may lie in the spool when more is to be taken in; 0, the default: no bound\n"
-	      "  --intake-mib N     memory that data may have while it is taken in, all of it together; one body and one key half of that; 0, the default: a quarter of the machine's\n"
-	      "  --memory-mib N     memory that one training may take for its data; 0: no bound; default: three quarters of the machine's\n",
+	      "  --intake-mib N     memory that data may have while it is taken in, all of it together; one body and one key half of that; 0, the default: a quarter of what there is\n"
+	      "  --memory-mib N     memory that one training may take for its data; 0: no bound; default: three quarters of what there is: the machine's, or its control group's\n",
 	      out);
 	return code;
 }
@@ -143,12 +144,11 @@ static unsigned processors(void)
 	return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
 }
 
-/* The machine's; 0: not known. */
-static uint64_t quarters(unsigned n)
+/* Of the memory there is; where that is little, MEMORY_MIN but not more than half. 0: not known. */
+static uint64_t quarters(uint64_t there, unsigned n)
 {
-	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-	uint64_t part = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 * n : 0;
-	return part && part < MEMORY_MIN ? MEMORY_MIN : part;
+	uint64_t part = there / 4 * n, least = there / 2 < MEMORY_MIN ? there / 2 : MEMORY_MIN;
+	return part < least ? least : part;
 }
 
 static void bound_descriptors(void)
@@ -187,6 +187,7 @@ static bool prepare(struct tg_service *s, const struct options *o, int *listenin
 {
 	static struct tg_zygote_conf zygote;
 	int pair[2];
+	uint64_t there = tg_memory_there("");
 	/* libcrypto's file of settings cannot be opened in the sandbox, and nothing in it is meant for us. */
 	if (sodium_init() < 0 || OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1) {
 		tg_err_set(err, "libsodium or libcrypto cannot be used");
@@ -196,14 +197,14 @@ static bool prepare(struct tg_service *s, const struct options *o, int *listenin
 		return false;
 	tg_room_init(&s->room, s->spool, o->spool_bytes);
 	s->threads = o->threads ? o->threads : processors();
-	tg_charges_init(&s->charges, o->intake_mib ? o->intake_mib << 20 : quarters(1) ? quarters(1) : 4 * MEMORY_MIN);
+	tg_charges_init(&s->charges, o->intake_mib ? o->intake_mib << 20 : there ? quarters(there, 1) : 4 * MEMORY_MIN);
 	s->loaded = tg_loaded_new(s->models);
 	if (!s->loaded) {
 		tg_err_set(err, "out of memory");
 		return false;
 	}
 	sem_init(&s->predictions, 0, processors() > 2 ? processors() : 2);
-	zygote = (struct tg_zygote_conf){ .job = tg_train_job, .ctx = s, .memory = o->memory_given ? o->memory_mib << 20 : quarters(3), .not_its = *listening };
+	zygote = (struct tg_zygote_conf){ .job = tg_train_job, .ctx = s, .memory = o->memory_given ? o->memory_mib << 20 : quarters(there, 3), .not_its = *listening };
 	return tg_zygote_start(&s->zygote, pair, &zygote, err);
 }
 
