@@ -19,6 +19,7 @@ enum { BUSY_MS = 2000, STATEMENTS = 96, ARGS_MAX = 20, COLUMNS_MAX = 20 };
 struct tg_db {
 	sqlite3 *h;
 	uint64_t opened; /* the n-th of this process */
+	bool wal;
 	char *path;
 	ino_t ino;
 	dev_t dev;
@@ -167,7 +168,7 @@ bool tg_db_mark(struct tg_db *db, struct tg_db_mark *mark)
 	enum { REGION = 32768 };
 	sqlite3_file *f = NULL;
 	void volatile *index = NULL;
-	if (sqlite3_file_control(db->h, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f || !f->pMethods || f->pMethods->iVersion < 2 || !f->pMethods->xShmMap ||
+	if (!db->wal || sqlite3_file_control(db->h, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f || !f->pMethods || f->pMethods->iVersion < 2 || !f->pMethods->xShmMap ||
 	    f->pMethods->xShmMap(f, 0, REGION, 0, &index) != SQLITE_OK || !index)
 		return false;
 	for (unsigned i = 0; i < sizeof mark->header / sizeof *mark->header; i++)
@@ -303,6 +304,17 @@ static bool make_file(const char *path, struct tg_err *err)
 	return true;
 }
 
+static bool is_text(const struct tg_db_value *v, unsigned n, const char *text)
+{
+	return n == 1 && tg_slice_eq(v[0].s, tg_slice_cstr(text));
+}
+
+static bool is_wal(void *ctx, const struct tg_db_value *v, unsigned n)
+{
+	*(bool *)ctx = is_text(v, n, "wal");
+	return false;
+}
+
 static enum tg_db_result open_file(struct tg_db *db, bool create, bool *missing, struct tg_err *err)
 {
 	*missing = access(db->path, F_OK) != 0 && errno == ENOENT;
@@ -330,6 +342,8 @@ static enum tg_db_result open_file(struct tg_db *db, bool create, bool *missing,
 	sqlite3_db_config(db->h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(db->h, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	r = exec(db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON; PRAGMA secure_delete = ON", err);
+	if (r == TG_DB_OK) /* some file systems cannot have it: then it is slower, and no less safe */
+		r = tg_db_run(db, "PRAGMA journal_mode", NULL, 0, is_wal, &db->wal, NULL, err);
 	return r == TG_DB_OK ? migrate(db, err) : r;
 }
 
@@ -379,7 +393,7 @@ void tg_db_close(struct tg_db *db)
 
 static bool is_delete(void *ctx, const struct tg_db_value *v, unsigned n)
 {
-	*(bool *)ctx = n == 1 && tg_slice_eq(v[0].s, TG_S("delete"));
+	*(bool *)ctx = is_text(v, n, "delete");
 	return false;
 }
 
