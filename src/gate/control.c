@@ -712,6 +712,7 @@ static void cleanup(struct control *c)
 	uv_loop_close(&g->control);
 }
 
+/* "ready" comes last: whoever waits for that line has read everything else that is said at a start. */
 static void tell_open(struct control *c)
 {
 	for (unsigned i = 0; i < c->gate.naddrs; i++) {
@@ -719,6 +720,8 @@ static void tell_open(struct control *c)
 		tg_log(TG_LOG_F_INFO, "gate.listening", "s:address", c->gate.addrs[i].text, NULL);
 	}
 	warn_about(c->gate.snapshot);
+	if (c->conf->started)
+		c->conf->started(&c->gate, c->conf->ctx);
 	atomic_store(&c->gate.ready, true);
 	fprintf(stderr, "tollgate: ready\n");
 	tg_log(TG_LOG_F_INFO, "gate.ready", "u:loops", (uint64_t)c->gate.nloops, "u:models", (uint64_t)c->gate.snapshot->models.n, NULL);
@@ -758,8 +761,6 @@ int tg_control_main(const struct tg_control_conf *conf)
 	if (!c.stopping) {
 		uv_timer_start(&c.look, on_look, KEYFILE_LOOK_MS, KEYFILE_LOOK_MS);
 		tell_open(&c);
-		if (conf->started)
-			conf->started(&c.gate, conf->ctx);
 	}
 	uv_run(&c.gate.control, UV_RUN_DEFAULT);
 	bool left = !tg_learning_close(&c.learning);
