@@ -164,7 +164,6 @@ static void tell(struct training *p)
 	char *config = json_dumps(p->config, JSON_COMPACT);
 	tg_credit_tell(&p->t, false, (uint64_t)json_integer_value(json_object_get(p->spec, "rows")), p->artifact);
 	tg_audit_event(TG_AUDIT_training_started, &rid, "j:config", config ? config : "null", "t:dataset_hash", json_string_value(json_object_get(p->spec, "hash")), "t:user", p->t.principal, NULL);
-	tg_audit_flush();
 	free(config);
 }
 
@@ -175,6 +174,7 @@ static void run(struct tg_aside *a)
 		p->t.end = TG_CREDIT_DONE;
 		tell(p);
 		tg_runner_kick(p->t.gate->runner, KIND);
+		tg_audit_flush(); /* what the runner tells comes behind it in any case */
 	} else {
 		tg_spool_forget(tg_runner_spool(p->t.gate->runner), p->t.id);
 	}

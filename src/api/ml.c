@@ -266,7 +266,6 @@ static void tell(struct ml_job *m)
 		return;
 	char *config = json_dumps(m->spec, JSON_COMPACT);
 	tg_audit_event(TG_AUDIT_training_started, &rid, "j:config", config, "t:dataset_hash", json_string_value(json_object_get(m->spec, "hash")), "t:user", m->principal, NULL);
-	tg_audit_flush();
 	free(config);
 }
 
@@ -278,6 +277,8 @@ static void run(struct tg_job *j)
 		m->outcome = ACCEPTED;
 		tell(m); /* here and not in the answer: a client that has left has its job all the same */
 		tg_runner_kick(m->job.gate->runner, m->predicts ? "predict" : "train");
+		if (!m->predicts)
+			tg_audit_flush(); /* what the runner tells comes behind it in any case */
 		return;
 	}
 	tg_spool_forget(tg_runner_spool(m->job.gate->runner), m->id);

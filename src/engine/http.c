@@ -7,10 +7,12 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define LINGER_MS 2000
 #define LINGER_MAX (16u << 20)
+#define PARTS_MAX 4 /* of what is sent at once */
 
 static int on_url(llhttp_t *p, const char *at, size_t n)
 {
@@ -193,19 +195,33 @@ enum tg_http_body tg_http_body(struct tg_http *h, bool (*sink)(void *ctx, const 
 	}
 }
 
-static bool send_all(struct tg_http *h, struct tg_slice s, bool more)
+/* In one message where it can be: each wakes the reader. */
+static bool send_all(struct tg_http *h, const struct tg_slice *parts, unsigned n)
 {
-	while (s.n) {
-		ssize_t n = send(h->fd, s.p, s.n, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
-		if (n < 0 && errno == EINTR)
+	struct iovec v[PARTS_MAX], *at = v;
+	for (unsigned i = 0; i < n; i++)
+		v[i] = (struct iovec){ (void *)(uintptr_t)parts[i].p, parts[i].n };
+	for (;;) {
+		for (; n && !at->iov_len; n--)
+			at++;
+		if (!n)
+			return true;
+		struct msghdr m = { .msg_iov = at, .msg_iovlen = n };
+		ssize_t sent = sendmsg(h->fd, &m, MSG_NOSIGNAL);
+		if (sent < 0 && errno == EINTR)
 			continue;
-		if (n <= 0) {
+		if (sent <= 0) {
 			h->close = true;
 			return false;
 		}
-		s = (struct tg_slice){ s.p + n, s.n - (size_t)n };
+		for (size_t k; sent; sent -= (ssize_t)k) {
+			k = (size_t)sent < at->iov_len ? (size_t)sent : at->iov_len;
+			at->iov_base = (char *)at->iov_base + k;
+			at->iov_len -= k;
+			for (; n && !at->iov_len; n--)
+				at++;
+		}
 	}
-	return true;
 }
 
 static const char *reason(int status)
@@ -227,29 +243,32 @@ bool tg_http_answer(struct tg_http *h, int status, struct tg_slice json)
 	h->close = h->close || !h->done;
 	int n = snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n", status, reason(status), json.n,
 			 h->close ? "Connection: close\r\n" : "");
-	return send_all(h, (struct tg_slice){ head, (size_t)n }, json.n > 0) && send_all(h, json, false);
+	return send_all(h, (const struct tg_slice[]){ { head, (size_t)n }, json }, 2);
 }
 
 bool tg_http_stream(struct tg_http *h)
 {
-	struct tg_slice head = TG_S("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"), end = h->close ? TG_S("Connection: close\r\n\r\n") : TG_S("\r\n");
+	const struct tg_slice head[] = { TG_S("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"), h->close ? TG_S("Connection: close\r\n\r\n") : TG_S("\r\n") };
 	h->streaming = true;
-	return send_all(h, head, true) && send_all(h, end, false);
+	return send_all(h, head, 2);
+}
+
+static bool send_piece(struct tg_http *h, struct tg_slice text, struct tg_slice end)
+{
+	char size[24];
+	int n = text.n ? snprintf(size, sizeof size, "%zx\r\n", text.n) : 0; /* an empty chunk is the last one */
+	return send_all(h, (const struct tg_slice[PARTS_MAX]){ { size, (size_t)n }, text, text.n ? TG_S("\r\n") : TG_S(""), end }, PARTS_MAX);
 }
 
 bool tg_http_piece(struct tg_http *h, struct tg_slice text)
 {
-	char size[24];
-	if (!text.n)
-		return true; /* an empty chunk would be the last one */
-	int n = snprintf(size, sizeof size, "%zx\r\n", text.n);
-	return send_all(h, (struct tg_slice){ size, (size_t)n }, true) && send_all(h, text, true) && send_all(h, TG_S("\r\n"), false);
+	return send_piece(h, text, TG_S(""));
 }
 
-bool tg_http_stream_end(struct tg_http *h)
+bool tg_http_stream_end(struct tg_http *h, struct tg_slice text)
 {
 	h->streaming = false;
-	return send_all(h, TG_S("0\r\n\r\n"), false);
+	return send_piece(h, text, TG_S("0\r\n\r\n"));
 }
 
 void tg_http_finish(struct tg_http *h)

@@ -50,6 +50,6 @@ bool tg_http_answer(struct tg_http *h, int status, struct tg_slice json);
 /* 200 and application/x-ndjson, in chunks: once, then pieces, then the end. False: the client is gone. */
 bool tg_http_stream(struct tg_http *h);
 bool tg_http_piece(struct tg_http *h, struct tg_slice text);
-bool tg_http_stream_end(struct tg_http *h);
+bool tg_http_stream_end(struct tg_http *h, struct tg_slice text); /* with the last piece; empty: there is none */
 /* Closes it: first reads what is still coming, for a moment, so that the answer is seen. */
 void tg_http_finish(struct tg_http *h);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define PIECE 65536u
+#define HEAD_MAX 512u
 #define CONNECTS 5
 
 struct call {
@@ -97,7 +98,7 @@ static bool receive(struct call *c, int fd, char *buf, struct tg_err *err)
 enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct tg_slice body, const struct tg_engine_call *how, uint16_t *status, struct tg_err *err)
 {
 	struct call c = { .how = how };
-	char head[256];
+	struct tg_buf request;
 	int fd = -1;
 	*status = 0;
 	for (unsigned i = 0; fd < 0; i++) { /* in pieces: leases end */
@@ -111,20 +112,23 @@ enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct 
 			return TG_ENGINE_LOST;
 	}
 	bool key = how->key_prefix && how->key_prefix[0];
-	int n = snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s%s%s\r\n", path, body.n,
-			 key ? "X-Tollgate-Key-Prefix: " : "", key ? how->key_prefix : "", key ? "\r\n" : "");
+	tg_buf_init(&request, body.n + HEAD_MAX);
+	tg_buf_fmt(&request, "POST %s HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s%s%s\r\n", path, body.n,
+		   key ? "X-Tollgate-Key-Prefix: " : "", key ? how->key_prefix : "", key ? "\r\n" : "");
+	tg_buf_slice(&request, body);
 	char *buf = malloc(PIECE);
 	bool ok = false;
 	tg_h1_reader_init(&c.reader);
 	tg_buf_init(&c.line, TG_ENGINE_LINE_MAX);
-	if (!buf || n <= 0 || (size_t)n >= sizeof head)
+	if (!buf || request.failed)
 		tg_err_set(err, "out of memory");
-	else if ((send_all(&c, fd, (struct tg_slice){ head, (size_t)n }) && send_all(&c, fd, body)) || !c.stopped)
+	else if (send_all(&c, fd, tg_buf_view(&request)) || !c.stopped)
 		ok = receive(&c, fd, buf, err); /* also if it takes nothing any more: it may have said why */
 	close(fd);
 	*status = c.reader.status;
 	tg_h1_reader_free(&c.reader);
 	tg_buf_free(&c.line);
+	tg_buf_free(&request);
 	free(buf);
 	return ok ? TG_ENGINE_ANSWERED : c.stopped ? TG_ENGINE_STOPPED : TG_ENGINE_LOST;
 }
