@@ -110,7 +110,7 @@ static bool keep_line(void *ctx, struct tg_slice text)
 bool tg_credit_engine(struct tg_credit_task *t, const char *path, const json_t *request, uint16_t *status, json_t **answer)
 {
 	struct line l = { t, NULL };
-	struct tg_engine_call call = { .tick = tick, .line = keep_line, .ctx = &l, .key_prefix = t->prefix };
+	struct tg_engine_call call = { .tick = tick, .line = keep_line, .ctx = &l, .inside = true, .key_prefix = t->prefix };
 	struct tg_err why = { "" };
 	char *body = json_dumps(request, JSON_COMPACT);
 	*answer = NULL;

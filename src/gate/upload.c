@@ -79,8 +79,9 @@ static void go_on(struct tg_exchange *x, enum tg_step step)
 	tg_corridor_run(x);
 }
 
-static void leave(struct tg_gate *g, const char *who)
+static void leave(struct tg_gate *g, const char *who, bool answered)
 {
+	tg_engine_leave(g->engine, answered);
 	atomic_fetch_sub(&g->uploads, 1);
 	tg_share_give(&g->shares, who, TG_SHARE_UPLOADS, 1);
 }
@@ -91,7 +92,7 @@ static void left(struct tg_parking *p)
 	struct tg_upload *u = (struct tg_upload *)p;
 	struct tg_gate *g = u->x->gl->gate;
 	if (u->placed)
-		leave(g, u->x->principal->id);
+		leave(g, u->x->principal->id, u->answered);
 	if (u->x->received && !u->answered && g->runner)
 		tg_spool_drop(tg_runner_spool(g->runner), u->conf.id);
 	tg_h1_reader_free(&u->reader);
@@ -396,11 +397,13 @@ static enum tg_step place(struct tg_upload *u)
 		return TG_NEXT;
 	struct tg_gate *g = x->gl->gate;
 	bool of_key = !tg_share_take(&g->shares, x->principal->id, TG_SHARE_UPLOADS, 1, UPLOADS_OF_ONE);
-	u->placed = !of_key && atomic_fetch_add(&g->uploads, 1) < UPLOADS_MAX;
-	if (u->placed)
-		return TG_NEXT;
-	if (!of_key)
-		leave(g, x->principal->id);
+	if (!of_key) {
+		tg_engine_enter(g->engine);
+		u->placed = atomic_fetch_add(&g->uploads, 1) < UPLOADS_MAX;
+		if (u->placed)
+			return TG_NEXT;
+		leave(g, x->principal->id, true); /* it was not in it */
+	}
 	return tg_loop_ms(x->gl->loop) < u->place_by_ms ? later(x) : too_much(x, of_key);
 }
 

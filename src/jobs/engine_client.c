@@ -118,6 +118,8 @@ enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct 
 	tg_buf_slice(&request, body);
 	char *buf = malloc(PIECE);
 	bool ok = false;
+	if (how->inside)
+		tg_engine_enter(e);
 	tg_h1_reader_init(&c.reader);
 	tg_buf_init(&c.line, TG_ENGINE_LINE_MAX);
 	if (!buf || request.failed)
@@ -125,6 +127,8 @@ enum tg_engine_end tg_engine_post(struct tg_engine *e, const char *path, struct 
 	else if (send_all(&c, fd, tg_buf_view(&request)) || !c.stopped)
 		ok = receive(&c, fd, buf, err); /* also if it takes nothing any more: it may have said why */
 	close(fd);
+	if (how->inside)
+		tg_engine_leave(e, ok);
 	*status = c.reader.status;
 	tg_h1_reader_free(&c.reader);
 	tg_buf_free(&c.line);

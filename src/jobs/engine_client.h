@@ -17,6 +17,7 @@ struct tg_engine_call {
 	bool (*tick)(void *ctx);                        /* each TG_ENGINE_TICK_MS at the most; false: break it off */
 	bool (*line)(void *ctx, struct tg_slice line);  /* without its LF; false: break it off */
 	void *ctx;
+	bool inside;                                    /* the engine does it in its own process: all but a training (tg_engine_enter) */
 	const char *key_prefix;                         /* what may be shown of the key that it is done for; NULL, "": there is none */
 };
 /* POSTs `body` (JSON) to `path`. *status: of the answer. */

@@ -123,7 +123,7 @@ static bool line(void *ctx, struct tg_slice text)
 
 enum tg_run_end tg_run_engine(struct tg_run *run, const char *path, const json_t *request, json_t **result, struct tg_err *err)
 {
-	struct tg_engine_call call = { .tick = tick, .line = line, .ctx = run, .key_prefix = run->key_prefix };
+	struct tg_engine_call call = { .tick = tick, .line = line, .ctx = run, .inside = run->kind->predicts, .key_prefix = run->key_prefix };
 	char *body = json_dumps(request, JSON_COMPACT);
 	uint16_t status = 0;
 	*result = NULL;
@@ -357,6 +357,15 @@ static void rest(struct tg_run *run, const char *why)
 	failed(run, text);
 }
 
+/* The engine was lost. Who was not alone in it and has a process of his own is not to blame: that was no try, and others go first, so that they come to their end without him. */
+static void lost(struct tg_run *run)
+{
+	if (!run->kind->predicts && tg_engine_shared(tg_runner_gate(run->runner)->engine))
+		rest(run, "The engine ended again and again, with other work in it,");
+	else
+		again(run);
+}
+
 static void completed(struct tg_run *run)
 {
 	bool orphan;
@@ -398,7 +407,7 @@ void tg_run_it(struct tg_run *run)
 	switch (end) {
 	case TG_RUN_DONE: completed(run); break;
 	case TG_RUN_FAILED: failed(run, err.text); break;
-	case TG_RUN_AGAIN: again(run); break;
+	case TG_RUN_AGAIN: lost(run); break;
 	case TG_RUN_LATER: later(run); break;
 	case TG_RUN_REST: rest(run, err.text); break;
 	case TG_RUN_STOPPED: stopped(run); break;

@@ -19,6 +19,7 @@
 #define STOP_MS 5000
 #define LOOK_MS 200
 #define RETRY_MS 5000 /* between two tries that requests may cause, once it has failed */
+#define CUT_MS 1000   /* in which the end of the engine is noticed by all who were in it */
 #define MODELS_HERE "artifacts/models" /* where models lie that have a bucket (store/model_store.h) */
 
 struct tg_engine {
@@ -30,6 +31,8 @@ struct tg_engine {
 	void *ctx;
 	_Atomic bool wanted, retry, closed;
 	_Atomic uint64_t retried_ms;
+	_Atomic unsigned inside;
+	_Atomic uint64_t cut_ms;        /* when the last one was cut off; 0: nobody was */
 	struct tg_config *config;
 	struct tg_models models;
 	_Atomic(struct tg_models *) made;
@@ -285,4 +288,28 @@ const struct tg_models *tg_engine_turn(struct tg_engine *e, bool *retry, struct 
 		atomic_store(&e->wanted, false); /* the next who wants it tries again */
 	tg_engine_changed(e);
 	return ok ? &e->models : NULL;
+}
+
+void tg_engine_enter(struct tg_engine *e)
+{
+	if (e)
+		atomic_fetch_add(&e->inside, 1);
+}
+
+void tg_engine_leave(struct tg_engine *e, bool answered)
+{
+	if (!e)
+		return;
+	if (!answered)
+		atomic_store(&e->cut_ms, tg_mono_us() / 1000); /* first: nobody is seen to be neither inside nor cut off */
+	atomic_fetch_sub(&e->inside, 1);
+}
+
+bool tg_engine_shared(const struct tg_engine *e)
+{
+	if (!e)
+		return false;
+	bool inside = atomic_load(&e->inside) > 0;
+	uint64_t cut = atomic_load(&e->cut_ms);
+	return inside || (cut && tg_mono_us() / 1000 - cut < CUT_MS);
 }

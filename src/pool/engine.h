@@ -31,6 +31,13 @@ struct tg_worker *tg_engine_worker(struct tg_engine *e);
 /* Blocking, for the job pool and the runner: wants it, waits at most wait_ms until it is ready, connects. The descriptor is blocking and the caller's. False: err, one sentence; it has failed, is
  * none, is not ready in time, or the gate ends (tg_engine_close). */
 bool tg_engine_connect(struct tg_engine *e, int *fd, unsigned wait_ms, struct tg_err *err);
+/*
+ * Around what the engine's own process does: a prediction, data that is taken in. A training has a process of its own, so where the engine ended with others in it, it was not the training. Shared: somebody is
+ * in it, or was cut off (without an answer) within the last second, in which all who were in it notice its end.
+ */
+void tg_engine_enter(struct tg_engine *e);
+void tg_engine_leave(struct tg_engine *e, bool answered);
+bool tg_engine_shared(const struct tg_engine *e);
 
 /* Control thread. Non-NULL once after it was first wanted, or again after it failed and was wanted: the models (one, with its one worker) that the supervisor is to start or to retry. */
 const struct tg_models *tg_engine_turn(struct tg_engine *e, bool *retry, struct tg_err *err);

@@ -19,6 +19,7 @@ from lib.audit import wait_event
 from lib.gate import ADMIN, START_S
 from lib.ml import SLOW_CONFIG, TRAIN_KEY, config, ended, engine_pids, ml_gate, predict, slow_frame, spool, train, trained
 from lib.raw import SLOW, until
+from lib.wire import request
 
 SLOW_FRAME = slow_frame()
 
@@ -325,6 +326,7 @@ def test_an_orderly_end_of_the_gate_is_no_try(gate):
 
 
 def test_three_ends_of_the_engine_are_enough(gate):
+    """Where the training has it for itself."""
     g = ml_gate(gate)
     c = g.client(TRAIN_KEY)
     j = ask(c, config(c, **SLOW_CONFIG), SLOW_FRAME)
@@ -336,6 +338,45 @@ def test_three_ends_of_the_engine_are_enough(gate):
     assert end["status"] == "failed" and "3 times" in one(end["error"]) and attempts(g, j["job_id"]) == 3
     until(lambda: not spool(g), 5 * SLOW, "the spool being empty")
     assert models(g) == [] and c.get(f"/api/v1/artifacts/{j['model_artifact_id']}").status_code == 404
+
+
+@pytest.mark.parametrize("work", ["upload", "prediction"])
+def test_what_others_do_in_the_engine_costs_a_training_no_try(gate, work):
+    """A prediction or a body that ended the engine ended the training beside it, and after three of them that had failed for good."""
+    g = ml_gate(gate)
+    c = g.client(TRAIN_KEY, timeout=60 * SLOW)
+    model = trained(c, config(c))
+    j = ask(c, config(c, **SLOW_CONFIG), SLOW_FRAME)
+
+    def predictions():
+        return sum(r["event"] == "job.started" and r["kind"] == "predict" for r in g.log(0))
+    for _ in range(3):
+        running(c, j["job_id"])
+        assert attempts(g, j["job_id"]) == 1
+        server = until(lambda: len(p := engine_pids(g)) == 3 and p[0], START_S, "the training's process")
+        if work == "upload":
+            os.kill(server, signal.SIGSTOP)
+            s = g.connect()
+            s.sendall(request("POST", "/api/v1/ml/$train", [("X-API-Key", TRAIN_KEY), ("Content-Type", "application/json"), ("Content-Length", "100000")]) + b'{"config_id":"')
+            time.sleep(0.3)
+        else:
+            had, begun = len(spool(g)), predictions()
+            t = threading.Thread(target=predict, args=(g.client(TRAIN_KEY), model))
+            with database(g, "BEGIN IMMEDIATE"):  # between what the engine takes in and what it works out
+                t.start()
+                until(lambda: len(spool(g)) > had, 5 * SLOW, "its data")
+                os.kill(server, signal.SIGSTOP)
+            t.join()
+            until(lambda: predictions() > begun, 10 * SLOW, "the prediction being begun")
+            time.sleep(0.3)
+        os.kill(server, signal.SIGKILL)
+        if work == "upload":
+            s.settimeout(10 * SLOW)
+            assert s.recv(100).split()[1] in (b"502", b"503")
+            s.close()
+        until(lambda: attempts(g, j["job_id"]) == 0, 5 * SLOW, "the job being put back")
+    running(c, j["job_id"])
+    assert attempts(g, j["job_id"]) == 1 and c.delete(f"/api/v1/jobs/{j['job_id']}").status_code == 204
 
 
 class Crowd:
