@@ -126,19 +126,28 @@ static bool level_of(void *ctx, const struct tg_artifact_row *row)
 	return false;
 }
 
-/* A model's files go too, and no earlier than its row has: they are marked before, so that a gate that ends in between leaves none that nobody finds. */
+/* A model's files go too, and no earlier than its row has: they are marked before, so that a gate that ends in between leaves none that nobody finds. A model that is alone, as after a restore of the database,
+ * goes as well: there is no other way to be rid of it. */
 static enum tg_db_result delete(struct tg_db *db, void *ctx, struct tg_err *err)
 {
 	struct artifact_record *a = ctx;
 	struct tg_model_store *models = a->r.job.gate->model_store;
 	struct tg_err why;
 	enum tg_db_result rc = tg_artifacts_get(db, a->r.id, level_of, a, &a->r.found, err);
-	if (rc != TG_DB_OK || !a->r.found)
+	bool alone = rc == TG_DB_OK && !a->r.found && models;
+	if (alone)
+		rc = tg_job_rows_making(db, a->r.id, &a->promised, err);
+	if (rc != TG_DB_OK || a->promised || (!a->r.found && !alone))
 		return rc;
-	a->stays = models && !tg_model_store_leaves(models, a->r.id, a->level == 0, &a->model, &why);
+	a->stays = models && !tg_model_store_leaves(models, a->r.id, a->r.found && a->level == 0, &a->model, &why);
 	if (a->stays)
 		tg_log(TG_LOG_F_ERROR, "models.away", "s:why", why.text, NULL);
-	return a->stays ? TG_DB_OK : tg_artifacts_delete(db, a->r.id, &a->r.found, err);
+	if (a->stays)
+		return TG_DB_OK;
+	if (!alone)
+		return tg_artifacts_delete(db, a->r.id, &a->r.found, err);
+	a->r.found = a->model;
+	return TG_DB_OK;
 }
 
 static void delete_model(struct tg_entity *r)

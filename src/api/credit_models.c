@@ -84,11 +84,12 @@ json_t *tg_credit_results(const char *id, json_t *meta)
 	static const struct says asked[] = { { "model_type", { "method", "model_type" } }, { "test_size", { "test_size" } }, { "random_state", { "random_state", "seed" } }, { "undersample", { "undersample" } },
 					     { "cv_folds", { "cv_folds" } }, { "selected_features", { "selected_features", "features" } }, { "target", { "target" } } };
 	static const struct says told_always[] = { { "metrics", { "metrics" } }, { "optimal_threshold", { "optimal_threshold" } }, { "feature_importance", { "feature_importance" } } };
+	static const struct says of_model[] = { { "classes", { "classes" } } };
 	static const struct says seconds[] = { { "training_time_seconds", { "training_time_seconds", "duration_seconds", "seconds" } } };
 	json_t *report = json_object_get(meta, "report"), *config = json_object_get(meta, "training_config"), *plan = json_object_get(meta, "plan"), *all = json_object(), *told = NULL;
 	bool ok = PUT(all, report, told_always) &&
 		  (!json_is_object(report) || json_object_update(all, report) == 0) && json_object_set_new(all, "model_id", json_string(id)) == 0 && PUT(all, meta, type_row) && PUT(all, meta, seconds) &&
-		  PUT(all, meta, created_row);
+		  PUT(all, meta, created_row) && PUT(all, json_object_get(meta, "about"), of_model);
 	if (ok && json_is_object(config)) {
 		ok = json_object_set(all, "training_config", config) == 0;
 	} else if (ok) {

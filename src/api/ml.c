@@ -17,7 +17,7 @@
 #include "store/jobs.h"
 #include "store/model_store.h"
 
-enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, KEY_FULL, NO_MEMORY, REFUSED, MODEL_AWAY, MODEL_REFUSED };
+enum outcome { BROKEN, ACCEPTED, FAULT, NO_SUCH, NO_MODEL, NOT_YET, FULL, KEY_FULL, NO_MEMORY, REFUSED, MODEL_AWAY, MODEL_GONE, MODEL_REFUSED };
 
 struct ml_job {
 	struct tg_job job; /* first: callbacks cast */
@@ -194,7 +194,7 @@ static bool check_model(struct ml_job *m)
 		return ok || refuse(m, FAULT);
 	if (found != TG_MODEL_NONE)
 		tg_log(TG_LOG_F_WARN, found == TG_MODEL_AWAY ? "models.away" : "model.refused", "t:model_id", m->named, "s:why", m->err.text, NULL);
-	return refuse(m, found == TG_MODEL_NONE ? NO_MODEL : found == TG_MODEL_AWAY ? MODEL_AWAY : MODEL_REFUSED);
+	return refuse(m, found == TG_MODEL_NONE ? MODEL_GONE : found == TG_MODEL_AWAY ? MODEL_AWAY : MODEL_REFUSED);
 }
 
 static bool make_spec(struct ml_job *m)
@@ -312,6 +312,7 @@ static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 	case NO_MEMORY: return tg_answer_problem(x, TG_E_unavailable, "memory", "Out of memory; try again.", NULL, "Retry-After: 1\r\n");
 	case REFUSED: return tg_stored_fault(x, m->r, &m->err);
 	case MODEL_AWAY: return tg_answer_problem(x, TG_E_unavailable, "models_away", "The models' store cannot be reached now; try again.", NULL, "Retry-After: 5\r\n");
+	case MODEL_GONE: return tg_answer_problem(x, TG_E_conflict, "model_gone", "The model's files are missing; what is known of it is in its artifact.", field, NULL);
 	case MODEL_REFUSED: return tg_answer_problem(x, TG_E_conflict, "model_refused", "The model's files are not what was saved; it is not used.", field, NULL);
 	case BROKEN: break;
 	}

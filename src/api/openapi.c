@@ -107,21 +107,43 @@ static json_t *table_schema(const struct tg_body *b, const json_t *words)
 	return schema;
 }
 
-/* The shape of an example: types and members, nothing of what must be there. */
-static json_t *shape_of(const json_t *v, unsigned depth)
+static bool is_among(const json_t *names, const char *name)
+{
+	size_t i;
+	json_t *one;
+	json_array_foreach(names, i, one)
+		if (strcmp(json_string_value(one), name) == 0)
+			return true;
+	return false;
+}
+
+static void allow_null(json_t *schema)
+{
+	json_t *type = json_object_get(schema, "type");
+	if (json_is_string(type))
+		json_object_set_new(schema, "type", json_pack("[O,s]", type, "null"));
+}
+
+/* The shape of an example: types and members, nothing of what must be there. nullable: names of members, at any depth, that may be null although they are not here. */
+static json_t *shape_of(const json_t *v, const json_t *nullable, unsigned depth)
 {
 	const char *name;
-	json_t *one, *inner;
+	json_t *one, *inner, *shape;
 	if (depth > DEPTH_MAX || json_is_null(v))
 		return json_object();
 	switch (json_typeof(v)) {
 	case JSON_OBJECT:
 		inner = json_object();
 		json_object_foreach((json_t *)(uintptr_t)v, name, one)
-			json_object_set_new(inner, name, shape_of(one, depth + 1));
+		{
+			shape = shape_of(one, nullable, depth + 1);
+			if (is_among(nullable, name))
+				allow_null(shape);
+			json_object_set_new(inner, name, shape);
+		}
 		return json_pack("{s:s, s:o}", "type", "object", "properties", inner);
 	case JSON_ARRAY:
-		return json_pack("{s:s, s:o}", "type", "array", "items", json_array_size(v) ? shape_of(json_array_get(v, 0), depth + 1) : json_object());
+		return json_pack("{s:s, s:o}", "type", "array", "items", json_array_size(v) ? shape_of(json_array_get(v, 0), nullable, depth + 1) : json_object());
 	case JSON_STRING:
 		return type_of("string", false);
 	case JSON_TRUE:
@@ -266,7 +288,7 @@ static void add_answer(json_t *responses, const json_t *words)
 		return;
 	if (!json_object_get(answer, "content"))
 		json_object_set_new(answer, "content", json_object());
-	json_object_set_new(json_object_get(answer, "content"), type ? type : "application/json", json_pack("{s:o, s:O}", "schema", shape_of(example, 0), "example", example));
+	json_object_set_new(json_object_get(answer, "content"), type ? type : "application/json", json_pack("{s:o, s:O}", "schema", shape_of(example, json_object_get(words, "nullable"), 0), "example", example));
 }
 
 static json_t *answers(json_t *components, const struct row *o)
@@ -283,7 +305,7 @@ static json_t *answers(json_t *components, const struct row *o)
 static json_t *body_schema(const struct row *o)
 {
 	json_t *credit = tg_credit_schema(o->r->handler), *own = json_object_get(o->words, "schema"), *example = json_object_get(o->words, "request");
-	return credit ? credit : o->table ? table_schema(o->table, json_object_get(o->words, "fields")) : own ? json_incref(own) : example ? shape_of(example, 0) : json_pack("{s:s}", "type", "object");
+	return credit ? credit : o->table ? table_schema(o->table, json_object_get(o->words, "fields")) : own ? json_incref(own) : example ? shape_of(example, NULL, 0) : json_pack("{s:s}", "type", "object");
 }
 
 static json_t *request_of(const struct row *o)
@@ -331,6 +353,8 @@ static json_t *parameters_of(const struct row *o)
 		add_parameter(list, "path", "rest", 4, json_object_get(path, "rest"));
 	json_object_foreach(json_object_get(o->words, "query"), name, words)
 		add_parameter(list, "query", name, strlen(name), words);
+	json_object_foreach(json_object_get(o->words, "header"), name, words)
+		add_parameter(list, "header", name, strlen(name), words);
 	json_t *credit = tg_credit_parameters(o->r->handler);
 	json_object_foreach(credit, name, words)
 		add_parameter(list, "query", name, strlen(name), words);

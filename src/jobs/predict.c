@@ -5,8 +5,17 @@
 #include "audit/event.h"
 #include "base/clock.h"
 #include "jobs/kinds.h"
+#include "store/artifacts.h"
 #include "store/model_store.h"
 #include <limits.h>
+
+#define MIB 1048576u
+_Static_assert(TG_ARTIFACT_DATA_MAX % MIB == 0, "it is said in MiB");
+
+static void too_large(struct tg_err *err)
+{
+	tg_err_set(err, "The predictions are larger than an artifact may be, %u MiB: ask for fewer rows at a time.", TG_ARTIFACT_DATA_MAX / MIB);
+}
 
 static const char *text_of(const json_t *o, const char *name)
 {
@@ -52,7 +61,7 @@ static bool put_data(struct tg_run *run, const json_t *result, struct tg_err *er
 	struct tg_err why = { "the engine named no file of this job" };
 	if (!tg_spool_file(tg_runner_spool(run->runner), run->id, file, path, sizeof path) || !tg_spool_read(tg_runner_spool(run->runner), file, &run->data, &why)) {
 		if (run->data.failed)
-			tg_err_set(err, "The predictions are larger than an artifact may be.");
+			too_large(err);
 		tg_log(TG_LOG_F_ERROR, "job.no_result", "t:job", run->id, "s:why", why.text, NULL);
 		return false;
 	}
@@ -60,7 +69,7 @@ static bool put_data(struct tg_run *run, const json_t *result, struct tg_err *er
 		run->data.len--;
 	tg_buf_char(&run->data, '}');
 	if (run->data.failed)
-		tg_err_set(err, "The predictions are larger than an artifact may be.");
+		too_large(err);
 	return !run->data.failed;
 }
 

@@ -65,6 +65,7 @@ static json_t *artifact_of(const struct tg_run *run, const json_t *result, int64
 {
 	const json_t *about = json_object_get(result, "about"), *report = json_object_get(result, "report");
 	json_t *metrics = json_object_get(report, "metrics"), *seconds = json_object_get(result, "seconds"), *o = json_object();
+	static const char *const told[] = { "measured_on", "training_rows", "measured_rows", "optimal_threshold", "feature_importance", "cv" };
 	const char *method = text_of(run->spec, "method");
 	json_object_set_new(o, "model_type", json_string(credit(run) ? method : model_type(method, strcmp(text_of(about, "task"), "regression") == 0)));
 	json_object_set_new(o, "trained_at", tg_run_time(end_us));
@@ -79,9 +80,12 @@ static json_t *artifact_of(const struct tg_run *run, const json_t *result, int64
 	json_object_set(o, "method", json_object_get(run->spec, "method"));
 	json_object_set(o, "task", json_object_get(about, "task"));
 	json_object_set(o, "target", json_object_get(about, "target"));
+	json_object_set(o, "classes", json_object_get(about, "classes")); /* null: of numbers */
 	json_object_set_new(o, "features", names_of(json_object_get(about, "features")));
 	json_object_set(o, "rows", json_object_get(result, "rows"));
 	json_object_set(o, "metrics", metrics ? metrics : json_null());
+	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+		json_object_set(o, told[i], json_object_get(report, told[i])); /* what is not there is not set */
 	return o;
 }
 

@@ -4,6 +4,7 @@ S4-67).
 """
 import json
 import re
+import sqlite3
 import threading
 
 import pytest
@@ -379,3 +380,61 @@ def test_without_an_engine(gate):
     g = ml_gate(gate, toml={"ml": {"engine": False}})
     r = train(g.client(TRAIN_KEY), CONFIG)
     assert r.status_code == 503 and int(r.headers["retry-after"]) >= 1 and r.json()["code"] == "UNAVAILABLE"
+
+
+# --- what a model is -----------------------------------------------------------------------------------------------------------
+TEXTS = {"columns": ["x", "paid"], "data": [[n, "Charged Off" if n < 20 else "Fully Paid"] for n in range(40)]}
+
+
+def test_which_class_is_predicted_is_told(c):
+    """Of two texts nobody can guess which one the yes of a prediction means: the artifact, the reply and the results name both, the one that is predicted behind the other."""
+    reply = c.post("/train", json={"model_type": "logistic_regression", "target": "paid", "data": TEXTS}).json()
+    classes = ["Charged Off", "Fully Paid"]
+    assert reply["classes"] == c.get(f"/models/{reply['model_id']}/results").json()["classes"] == c.get(f"/api/v1/artifacts/{reply['model_id']}").json()["data"]["classes"] == classes
+    for x, paid in ((0, False), (39, True)):
+        [p] = c.post("/predict", json={"model_id": reply["model_id"], "data": {"columns": ["x"], "data": [[x]]}}).json()["predictions"]
+        assert p["predicted_default"] is paid and (p["default_probability"] > 0.5) is paid
+    numbers = c.post("/train", json={"model_type": "linear_regression", "target": "y", "data": {"columns": ["x", "y"], "data": [[n, 2 * n] for n in range(20)]}}).json()
+    assert numbers["classes"] is None and c.get(f"/api/v1/artifacts/{numbers['model_id']}").json()["data"]["classes"] is None
+
+
+def test_an_artifact_says_how_good_its_model_is(c):
+    """With what it was measured on: the same that /models/{id}/results says."""
+    model = trained(c, config(c, method="xgboost", cv_folds=3, test_size=0.2), {"columns": ["a", "b", "y"], "data": [[n % 7, n % 11, n % 2] for n in range(60)]})
+    data, results = c.get(f"/api/v1/artifacts/{model}").json()["data"], c.get(f"/models/{model}/results").json()
+    assert data["measured_on"] == "held_back" and data["measured_rows"] == 12 and data["training_rows"] == 48 and len(data["cv"]["roc_auc"]) == 3
+    for name in ("metrics", "measured_on", "measured_rows", "training_rows", "cv", "feature_importance", "optimal_threshold"):
+        assert data[name] == results[name], name
+    plain = c.get(f"/api/v1/artifacts/{trained(c, config(c))}").json()["data"]
+    assert plain["measured_on"] == "training" and "cv" not in plain
+
+
+def test_models_and_artifacts_that_have_lost_each_other(gate):
+    """As after a restore of the database: a model without its artifact can be removed, one without its files says so."""
+    g = ml_gate(gate)
+    c = g.client(TRAIN_KEY)
+    cid = config(c)
+    gone, alone, kept = trained(c, cid), trained(c, cid), trained(c, cid)
+    with sqlite3.connect(g.dir / "data/tollgate.db", timeout=10) as db:
+        db.execute("DELETE FROM artifacts WHERE id = ?", [alone])
+    for p in (g.dir / "artifacts/models").glob(f"{gone}.*"):
+        p.unlink()
+    r = predict(c, gone)
+    assert r.status_code == 409 and "files are missing" in r.json()["detail"], r.text
+    assert c.delete(f"/api/v1/artifacts/{gone}").status_code == 204 and c.get(f"/api/v1/artifacts/{gone}").status_code == 404
+    assert c.get(f"/models/{alone}").status_code == 200 and c.get(f"/api/v1/artifacts/{alone}").status_code == 404
+    assert c.delete(f"/api/v1/artifacts/{alone}").status_code == 204 and c.delete(f"/api/v1/artifacts/{alone}").status_code == 404
+    assert c.get(f"/models/{alone}").status_code == 404 and not list((g.dir / "artifacts/models").glob(f"{alone}*"))
+    assert c.get(f"/models/{kept}").status_code == 200 and c.delete(f"/api/v1/artifacts/{CONFIG}").status_code == 404
+
+
+def test_predictions_have_a_bound_that_is_told(gate):
+    """What an artifact may hold, with the number."""
+    g = ml_gate(gate)
+    c = g.client(TRAIN_KEY, timeout=120 * SLOW)
+    model = trained(c, config(c), {"columns": ["a", "y"], "data": [[n, 2 * n] for n in range(9)]})
+    rows = b",".join([b"[123456789.123456]"] * 1_200_000)
+    r = c.post("/api/v1/ml/$predict", content=b'{"model_artifact_id":"%s","historic":{"columns":["a"],"data":[]},"future":{"columns":["a"],"data":[%s]}}' % (model.encode(), rows),
+               headers={"Content-Type": "application/json"})
+    end = ended(c, r.json()["job_id"], 60)
+    assert end["status"] == "failed" and "32 MiB" in end["error"] and "fewer rows" in end["error"]

@@ -1,4 +1,6 @@
 """clients/python: what it sends and how it takes refusals, against answers made up here; then a whole session, against the real gate and engine."""
+import decimal
+import fractions
 import json
 import sys
 import time
@@ -138,6 +140,21 @@ def client(gate):
     g = gate(env={"CHAPKIT_API_KEYS": KEY})
     with tc.TollgateClient(g.url, api_key=KEY) as c:
         yield c
+
+
+def test_numbers_of_every_kind_are_numbers():
+    """SQL's NUMERIC columns come as Decimal: as texts each value would be a category, and a model that has learnt nothing."""
+    frame = pandas.DataFrame({"a": [decimal.Decimal("1.5"), decimal.Decimal("NaN"), fractions.Fraction(1, 4)], "b": ["x", None, "y"]})
+    assert to_wire(frame)["data"] == [[1.5, "x"], [None, None], [0.25, "y"]]
+    assert to_wire([{"a": decimal.Decimal("3")}])["data"] == [[3.0]]
+
+
+def test_training_is_waited_for_as_long_as_the_gate_may_take():
+    """/train answers after five minutes at the latest: who gives up earlier has a job that he does not know."""
+    for given, want in ((0.5, 330.0), (1000.0, 1000.0), (None, None)):
+        a = Answers((200, {}, {"model_id": "m"}))
+        a.client(timeout=given).credit_train(dataset="x.csv")
+        assert a.asked[0].extensions["timeout"]["read"] == want and a.asked[0].extensions["timeout"]["connect"] == given
 
 
 def test_session(client):

@@ -12,6 +12,7 @@ from .errors import JobCanceled, JobFailed, NotFoundError, UnavailableError, err
 from .frames import from_wire, to_wire
 
 _DONE = ("completed", "failed", "canceled")
+_TRAIN_S = 330.0  # the gate answers /train after 300 s at the latest, by then with a job
 
 
 class Job:
@@ -181,7 +182,10 @@ class TollgateClient:
             raise ValueError("give either data or dataset")
         body = {"model_type": model_type, "target": target, **options}
         body.update({"dataset": dataset} if data is None else {"data": to_wire(data)})
-        response = self.request("POST", "/train", json=body)
+        patient = self._http.timeout.as_dict()
+        if patient["read"] is not None:
+            patient["read"] = max(patient["read"], _TRAIN_S)
+        response = self.request("POST", "/train", json=body, timeout=httpx.Timeout(**patient))
         if response.status_code != 202:
             return response.json()
         job = self.job(response.json()["id"])  # it takes longer than a request may

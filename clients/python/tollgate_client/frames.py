@@ -1,5 +1,6 @@
 """Tables in and out: {"columns": [...], "data": [[...], ...]} on the wire; pandas frames, mappings of columns and lists of rows here."""
 import math
+import numbers
 
 
 def is_pandas(table):
@@ -14,6 +15,8 @@ def _cell(value):
         return None if math.isnan(value) else value
     if hasattr(value, "item"):
         return _cell(value.item())
+    if isinstance(value, numbers.Number):  # Decimal and Fraction: what SQL's NUMERIC columns come as. As text each would be a category
+        return _cell(float(value))
     try:
         if value != value:  # pandas.NaT
             return None
