@@ -51,6 +51,7 @@ struct control {
 	bool keyfile_usable;
 	struct stat seen;
 	bool seen_any;
+	bool look_anew;          /* its path may have changed: whatever was seen is another file's */
 	uint64_t bad_since_ms; /* 0: not bad */
 };
 
@@ -219,8 +220,9 @@ static void on_look(uv_timer_t *t)
 	if (!c->shared->config->api_keys_file[0])
 		return;
 	bool there = stat(c->shared->config->api_keys_file, &st) == 0;
-	if (!c->bad_since_ms && there == c->seen_any && (!there || same_file(&st, &c->seen)))
+	if (!c->look_anew && !c->bad_since_ms && there == c->seen_any && (!there || same_file(&st, &c->seen)))
 		return;
+	c->look_anew = false;
 	c->seen_any = there;
 	c->seen = st;
 	struct tg_keyfile f;
@@ -304,7 +306,7 @@ static void on_hup(uv_signal_t *s, int signum)
 		set_log(shared->config, c->gate.engine);
 		tg_shared_config_put(c->shared);
 		c->shared = shared;
-		c->seen_any = !c->seen_any; /* the key file's path may have changed: it is looked at anew */
+		c->look_anew = true;
 		on_look(&c->look);
 		tg_log(TG_LOG_F_INFO, "config.reloaded", "s:file", shared->config->path, NULL);
 		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS);

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -299,6 +300,22 @@ def test_missing_file_fails_closed(mine, gate, worker):
     g = gate(models=[model("qwen3", worker())], keys=False)
     assert infer(g.external()).status_code == 401 and infer(g.client()).status_code == 200
     assert "api_keys.json" in g.log_text() + g.stderr()
+
+
+@pytest.mark.parametrize("how", ["removed", "another"])
+def test_a_reload_at_the_moment_the_file_goes(gate, worker, how):
+    """The reload told the clock that looks at the file to look anew by turning round whether it had been there: together with its end that was a file that had never been there, and its keys stayed."""
+    g = gate(models=[model("qwen3", worker())], keys=False, api_keys={**json.loads(SAMPLE), "require_auth_for_external": False})
+    assert infer(g.external()).status_code == 200
+    if how == "removed":
+        os.unlink(g.dir / "api_keys.json")
+    else:
+        text = (g.dir / "tollgate.toml").read_text()
+        (g.dir / "tollgate.toml").write_text(text.replace("[auth]", '[auth]\napi_keys_file = "other.json"') if "[auth]" in text else text + '\n[auth]\napi_keys_file = "other.json"\n')
+    os.kill(g.pid, signal.SIGHUP)
+    settle(lambda: infer(g.external()), 401)
+    assert infer(g.external(SAMPLE_KEYS[0])).status_code == 401 and infer(g.client()).status_code == 200
+    g.wait_log(lambda r: r["event"] == "keys.void")
 
 
 def test_file_is_no_oracle_for_other_keys(gate, worker):
