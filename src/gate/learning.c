@@ -7,6 +7,7 @@
 #include "store/store.h"
 
 #define UPLOAD_MS 15000 /* between looks at models that wait for the bucket, or to be removed */
+#define HURRY_MS 500    /* between two turns, however much there is to do */
 #define END_MS 10000    /* how long a thread of the runner may take to end */
 
 struct look {
@@ -80,7 +81,8 @@ void tg_learning_look(struct tg_learning *l)
 	uint64_t now = uv_now(&g->control);
 	if (!g->model_store || l->uploading || l->stopping)
 		return;
-	if (l->uploaded_ms && now - l->uploaded_ms < UPLOAD_MS && !tg_model_store_hurry(g->model_store))
+	uint64_t since = l->uploaded_ms ? now - l->uploaded_ms : UINT64_MAX;
+	if (since < HURRY_MS || (since < UPLOAD_MS && !tg_model_store_hurry(g->model_store)))
 		return;
 	l->uploading = true;
 	l->uploaded_ms = now;

@@ -127,8 +127,13 @@ static unsigned settle_leaving(struct tg_model_store *ms)
 		left++;
 	for (size_t i = 0; i < ids.len; i += TG_MODEL_ID_MAX + 1) {
 		const char *id = ids.p + i;
-		bool there;
-		if (!is_old(ms, id, ".leaving") || !ms->artifact || !ms->artifact(ms->artifact_ctx, id, &there)) {
+		bool there, told = false;
+		if (is_old(ms, id, ".leaving") && ms->artifact) {
+			told = ms->artifact(ms->artifact_ctx, id, &there);
+			if (!told)
+				atomic_store(&ms->hurry, true); /* the database is back sooner than our next turn comes */
+		}
+		if (!told) {
 			left++;
 			continue;
 		}

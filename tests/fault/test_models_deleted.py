@@ -7,7 +7,7 @@ import sqlite3
 import time
 
 import pytest
-from lib.ml import FUTURE, KEYS, TRAIN_KEY, config, ended, ml_gate, predict, trained
+from lib.ml import FUTURE, KEYS, TRAIN_KEY, config, ended, ml_gate, predict, spool, trained
 from lib.raw import SLOW, until
 from lib.s3 import Store
 
@@ -123,6 +123,7 @@ def test_a_gate_that_ended_in_between(gate):
     c = g.client(TRAIN_KEY)
     cid = config(c)
     went, stayed, young = (trained(c, cid) for _ in range(3))
+    until(lambda: not spool(g), 5 * SLOW, "the spool being empty")  # a mark there would be another reason to remove a model without a row
     g.kill()
     for id in (went, young):
         forget_row(g, id)
@@ -134,6 +135,22 @@ def test_a_gate_that_ended_in_between(gate):
     unknown(c, went)
     assert c.get(f"/models/{stayed}").status_code == 200
     assert ended(c, predict(c, stayed).json()["job_id"])["status"] == "completed"
+
+
+def test_a_database_that_is_away_at_the_start_is_asked_again_soon(gate):
+    """What became of a mark the database alone knows: it was asked again a quarter of a minute later only."""
+    g = ml_gate(gate)
+    c = g.client(TRAIN_KEY)
+    went = trained(c, config(c))
+    g.stop()
+    forget_row(g, went)
+    leaving(g, went, 300)
+    os.rename(g.dir / "data/tollgate.db", g.dir / "data/away")
+    g.start()
+    time.sleep(1.5)
+    assert f"{went}.leaving" in files(g)
+    os.rename(g.dir / "data/away", g.dir / "data/tollgate.db")
+    until(lambda: not files(g), 6 * SLOW, "the model being gone")
 
 
 def test_what_cannot_be_marked_stays(gate):
