@@ -187,7 +187,7 @@ int tg_cmd_config(int argc, char **argv)
 			tg_config_free(c);
 			c = NULL;
 		}
-		if (c && !tg_policy_trusted(c, &trusted, &err)) {
+		if (c && !tg_policy_trusted(c, show, &trusted, &err)) {
 			tg_config_free(c);
 			c = NULL;
 		}

@@ -69,7 +69,7 @@ int tg_cmd_serve(int argc, char **argv)
 		return 2;
 	}
 	struct tg_cidr_list trusted = { 0 };
-	bool understood = tg_policy_trusted(c, &trusted, &err) && tg_keyfile_vet(c, &err, warn_line, NULL) &&
+	bool understood = tg_policy_trusted(c, false, &trusted, &err) && tg_keyfile_vet(c, &err, warn_line, NULL) &&
 			  tg_tls_try(c, NULL, 0, &err, NULL, NULL); /* warnings of the certificate come when it is used */
 	tg_cidr_list_free(&trusted);
 	if (!understood) {

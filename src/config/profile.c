@@ -1,5 +1,5 @@
 /*
- * Profiles: document 004's table of environments (tables/profiles.def) put under whatever is set explicitly, and what production refuses at the start.
+ * Profiles: document 004's table of environments (tables/profiles.def) put under whatever is set explicitly, and what production refuses at the start. (Proxies that are everybody: policy/policy.c, which knows networks.)
  *
  * Refusing is for what cannot be meant: a key that everybody has read, plain HTTP towards other machines, pages of any site. What can be meant but is rarely
  * wanted (no limits, no authentication) is said loudly instead, since an explicit value wins over its profile (seed ledger C-12).
@@ -147,21 +147,6 @@ static bool check_keys(struct loader *l)
 	return true;
 }
 
-/* A network of everybody: whoever connects may then say from where, and that TLS was in front. */
-static bool check_proxies(struct loader *l)
-{
-	const struct tg_config *c = l->c;
-	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
-		const char *slash = strchr(c->trusted_proxies.v[i], '/');
-		if (!slash || slash[1 + strspn(slash + 1, "0")])
-			continue;
-		tg_err_set(l->err, "[server] trusted_proxies (%.250s): %.100s is everybody, which profile production refuses: name the proxies in front", tg_config_origin(c, "server", "trusted_proxies"),
-			   c->trusted_proxies.v[i]);
-		return false;
-	}
-	return true;
-}
-
 /* What can be meant, but not often: each is said at every start (seed ledger S4-111). */
 static void say_what_is_off(struct loader *l)
 {
@@ -211,5 +196,5 @@ bool tg_profile_check(struct loader *l)
 			return false;
 		}
 	say_what_is_off(l);
-	return check_proxies(l) && check_listen(l);
+	return check_listen(l);
 }

@@ -8,11 +8,11 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
-static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+static const uint8_t mapped[16] = { [10] = 0xff, [11] = 0xff }; /* 0.0.0.0; the first 12 bytes are of every IPv4 address */
 
 static bool is_v4(const uint8_t ip[16])
 {
-	return memcmp(ip, mapped, sizeof mapped) == 0;
+	return memcmp(ip, mapped, 12) == 0;
 }
 
 void tg_addr_from_sockaddr(struct tg_addr *a, const struct sockaddr *sa)
@@ -21,7 +21,7 @@ void tg_addr_from_sockaddr(struct tg_addr *a, const struct sockaddr *sa)
 	if (sa->sa_family == AF_INET) {
 		struct sockaddr_in in;
 		memcpy(&in, sa, sizeof in);
-		memcpy(a->ip, mapped, sizeof mapped);
+		memcpy(a->ip, mapped, 12);
 		memcpy(a->ip + 12, &in.sin_addr, 4);
 		a->port = ntohs(in.sin_port);
 	} else if (sa->sa_family == AF_INET6) {
@@ -47,7 +47,7 @@ bool tg_addr_parse(struct tg_slice s, struct tg_addr *out)
 	text[s.n] = '\0';
 	struct tg_addr a = { 0 };
 	if (!bracketed && inet_pton(AF_INET, text, a.ip + 12) == 1)
-		memcpy(a.ip, mapped, sizeof mapped);
+		memcpy(a.ip, mapped, 12);
 	else if (inet_pton(AF_INET6, text, a.ip) != 1)
 		return false;
 	*out = a;
@@ -141,6 +141,13 @@ bool tg_cidr_list_has(const struct tg_cidr_list *l, const struct tg_addr *a)
 		if ((!v4 || l->v[i].bits >= 96) && in_network(&l->v[i], a->ip))
 			return true;
 	return false;
+}
+
+bool tg_cidr_is_vast(const struct tg_cidr *c)
+{
+	if (c->bits >= 96 && is_v4(c->ip))
+		return c->bits < 96 + 8;
+	return c->bits < 16 || (c->bits <= 96 && in_network(c, mapped));
 }
 
 bool tg_addr_is_loopback(const struct tg_addr *a)

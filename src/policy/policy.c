@@ -33,15 +33,28 @@ static bool add_keys(struct tg_policy *p, struct tg_digester *d, const struct tg
 	       add_list(p, d, &c->credit_risk_keys, TG_SRC_CREDIT_RISK_KEYS, TG_PERMS_CREDIT_RISK, "CREDIT_RISK_API_KEYS");
 }
 
-bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err)
+/* Whoever connects from a network of everybody may say from where, and that TLS was in front. */
+static bool trusted_is_meant(const struct tg_config *c, const char *text, const struct tg_cidr *network, struct tg_err *err)
+{
+	if (c->profile != TG_PROFILE_PRODUCTION || !tg_cidr_is_vast(network))
+		return true;
+	tg_err_set(err, "[server] trusted_proxies (%.250s): %.100s is everybody or a large part (IPv4 shorter than /8, IPv6 than /16), which profile production refuses: name the proxies in front",
+		   tg_config_origin(c, "server", "trusted_proxies"), text);
+	return false;
+}
+
+bool tg_policy_trusted(const struct tg_config *c, bool draft, struct tg_cidr_list *into, struct tg_err *err)
 {
 	const char *origin = tg_config_origin(c, "server", "trusted_proxies");
-	for (size_t i = 0; i < c->trusted_proxies.n; i++)
+	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
 		if (!tg_cidr_list_add(into, tg_slice_cstr(c->trusted_proxies.v[i]))) {
 			tg_err_set(err, "%s: [server] trusted_proxies: \"%s\" is neither an address nor a network", origin ? origin : "",
 				   c->trusted_proxies.v[i]);
 			return false;
 		}
+		if (!draft && !trusted_is_meant(c, c->trusted_proxies.v[i], &into->v[into->n - 1], err))
+			return false;
+	}
 	return true;
 }
 
@@ -52,7 +65,7 @@ bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struc
 	nameless(&p->local_caller, "local", TG_SRC_LOCAL, TG_PERMS_LOCAL);
 	nameless(&p->outsider, "anonymous", TG_SRC_OUTSIDER, TG_PERMS_LOCAL);
 	nameless(&p->anonymous, "anonymous", TG_SRC_ANONYMOUS, TG_PERMS_CHAPKIT);
-	if (!tg_policy_trusted(c, &p->trusted, err)) {
+	if (!tg_policy_trusted(c, false, &p->trusted, err)) {
 		tg_policy_free(p);
 		return false;
 	}

@@ -20,8 +20,8 @@ struct tg_policy {
 
 /* `keyfile` NULL: there is no usable key file: no keys of it, auth required, local = loopback. False: err names the option. */
 bool tg_policy_build(struct tg_policy *p, const struct tg_config *c, const struct tg_keyfile *keyfile, struct tg_err *err);
-/* The networks of trusted_proxies; false: one is none, err names its place. Also how the command line checks a configuration before it starts. */
-bool tg_policy_trusted(const struct tg_config *c, struct tg_cidr_list *into, struct tg_err *err);
+/* The networks of trusted_proxies; false: one is none, or in profile production one of everybody; err names its place. draft: it is only shown, so the latter is let pass. Also how the command line checks a configuration before it starts. */
+bool tg_policy_trusted(const struct tg_config *c, bool draft, struct tg_cidr_list *into, struct tg_err *err);
 /* Before it is shared: gives each principal that the configuration makes its place (policy/use.h); those of the identity have theirs. */
 void tg_policy_places(struct tg_policy *p, struct tg_use *(*place)(void *ctx, const struct tg_principal *who), void *ctx);
 void tg_policy_free(struct tg_policy *p);

@@ -63,6 +63,8 @@ REFUSED = {
     "unexpanded": ({"CHAPKIT_API_KEYS": "$TRAIN_KEY,$PREDICT_KEY,$ADMIN_KEY"}, ["chapkit_keys", "document 003"]),
     "everybody": ({"LOAD_BALANCER_HOST": "0.0.0.0", "LOAD_BALANCER_PORT": "0", "TOLLGATE_SERVER_TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, ["trusted_proxies", "0.0.0.0/0 is everybody", "name the proxies"]),
     "everybody6": ({"TOLLGATE_SERVER_TRUSTED_PROXIES": "::/0"}, ["trusted_proxies", "::/0 is everybody"]),
+    "mapped": ({"TOLLGATE_SERVER_TRUSTED_PROXIES": "::ffff:0:0/96"}, ["trusted_proxies", "::ffff:0:0/96 is everybody"]),
+    "halves": ({"TOLLGATE_SERVER_TRUSTED_PROXIES": "10.0.0.0/8,0.0.0.0/1,128.0.0.0/1"}, ["trusted_proxies", "0.0.0.0/1 is everybody"]),
     "origins": ({"CREDIT_RISK_CORS_ORIGINS": "*"}, ["cors_origins", '"*"', "name the origins"]),
     "artifacts": ({"TOLLGATE_ARTIFACTS_URL": ""}, ["artifacts", "s3://", "file:"]),
     "bucket": ({"CREDIT_RISK_MODEL_STORAGE_TYPE": "s3"}, ["CREDIT_RISK_MODEL_STORAGE_TYPE", "CREDIT_RISK_S3_BUCKET"]),

@@ -188,6 +188,34 @@ static void test_networks(void **state)
 	tg_config_free(c);
 }
 
+/* What is everybody is judged as it is taken, not as it is written; a draft is only shown. */
+static void test_vast_proxies(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		bool vast;
+	} rows[] = {
+		{ "0.0.0.0/0", true }, { "0.0.0.0/1", true }, { "128.0.0.0/1", true }, { "10.0.0.0/7", true }, { "10.0.0.0/8", false }, { "1.2.3.4", false }, { "localhost", false },
+		{ "::ffff:0:0/96", true }, { "::ffff:0.0.0.0/103", true }, { "::ffff:10.0.0.0/104", false }, { "::ffff:1.2.3.4", false },
+		{ "::/0", true }, { "2000::/3", true }, { "2001::/15", true }, { "2001::/16", false }, { "::/80", true }, { "::fffe:0:0/95", true }, { "::/96", false }, { "::1", false },
+	};
+	struct tg_config *c = config("", "");
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		for (unsigned k = 0; k < 3; k++) { /* 1: production, 2: a draft of it */
+			struct tg_err err = { 0 };
+			struct tg_cidr_list l = { 0 };
+			c->profile = k ? TG_PROFILE_PRODUCTION : TG_PROFILE_STAGING;
+			add(&c->trusted_proxies, rows[i].text);
+			bool taken = tg_policy_trusted(c, k == 2, &l, &err);
+			if (taken != (k != 1 || !rows[i].vast) || (!taken && !strstr(err.text, rows[i].text)))
+				fail_msg("%s, %u: %s", rows[i].text, k, err.text);
+			tg_cidr_list_free(&l);
+			tg_strlist_free(&c->trusted_proxies);
+		}
+	tg_config_free(c);
+}
+
 static void test_host_only(void **state)
 {
 	(void)state;
@@ -301,7 +329,7 @@ static void test_configured_hosts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sources), cmocka_unit_test(test_precedence), cmocka_unit_test(test_networks), cmocka_unit_test(test_host_only),
+		cmocka_unit_test(test_sources), cmocka_unit_test(test_precedence), cmocka_unit_test(test_networks), cmocka_unit_test(test_vast_proxies), cmocka_unit_test(test_host_only),
 		cmocka_unit_test(test_own_host), cmocka_unit_test(test_configured_hosts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
