@@ -2,11 +2,12 @@
 #include "base/newfile.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { ASIDE_MAX = 99 };
 
 /* rename(2) that fails with EEXIST instead of replacing; by link(2) where the file system lacks it. */
 static int rename_new(const char *from, const char *to)
@@ -121,6 +122,28 @@ bool tg_replace_end(int fd, char *temp, const char *path, bool keep)
 	free(temp);
 	errno = e;
 	return ok && sync_folder_of(path);
+}
+
+bool tg_move_aside(const char *path, const char *tail, char out[PATH_MAX])
+{
+	struct stat st;
+	if (lstat(path, &st) != 0 || (S_ISREG(st.st_mode) && chmod(path, 0600) != 0))
+		return false;
+	for (unsigned i = 1; i <= ASIDE_MAX; i++) {
+		char number[16] = "";
+		if (i > 1)
+			snprintf(number, sizeof number, "-%u", i);
+		int n = snprintf(out, PATH_MAX, "%s%s%s", path, tail, number);
+		if (n <= 0 || n >= PATH_MAX) {
+			errno = ENAMETOOLONG;
+			return false;
+		}
+		if (rename_new(path, out) == 0)
+			return sync_folder_of(path);
+		if (errno != EEXIST)
+			return false;
+	}
+	return false;
 }
 
 bool tg_replace_file(const char *path, struct tg_slice text)

@@ -3,6 +3,7 @@
  * Files that are written whole or not at all: made once and never in the place of another (secrets, first configurations), or put in the place of an older one (key files, settings).
  */
 #include "base/slice.h"
+#include <limits.h>
 #include <sys/types.h>
 
 enum tg_made { TG_MADE, TG_THERE, TG_NOT_MADE };
@@ -20,4 +21,6 @@ bool tg_replace_file(const char *path, struct tg_slice text);
  */
 int tg_replace_begin(const char *path, char **temp);
 bool tg_replace_end(int fd, char *temp, const char *path, bool keep);
+/* Gives what has that name (a link itself, not what it leads to) the name `path` and `tail`, or the first of -2 to -99 behind it that nobody has; a file becomes 0600. Durable. False: errno (EEXIST: all of them are taken). */
+bool tg_move_aside(const char *path, const char *tail, char out[PATH_MAX]);
 bool tg_write_all(int fd, struct tg_slice text); /* false: errno */

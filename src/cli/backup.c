@@ -2,7 +2,7 @@
  * tollgate backup, tollgate restore: what a gate cannot be set up again without, as plain files in a folder: the database (a consistent copy, also while a gate runs), the secrets its keys and
  * tokens depend on, the key files, what was changed while it ran. manifest.json names each with its SHA-256; a restore checks them all before it touches anything.
  *
- * A restore replaces files one by one, each whole; it refuses while anybody has the database open or might make it (store/folder.h), since a database
+ * A restore replaces files one by one, each whole, and leaves none that the backup has not: limits or a key that it never had would be in force at the next start. It refuses while anybody has the database open or might make it (store/folder.h), since a database
  * must not change under its readers, and a gate that runs goes on with the secret that it has.
  */
 #include "base/clock.h"
@@ -29,12 +29,15 @@ struct part {
 	const char *name;
 	char path[PATH_MAX];
 	bool must; /* a backup without it is none */
+	bool kept; /* a restore leaves it: what a link leads to is what was saved, and is often a mount that nobody writes to */
 };
 
 static const char usage_backup[] = "usage: tollgate backup DIR [--config FILE]\n\n"
-				   "Copies the database, its secrets, the key files and data/settings.json into DIR, which is made and must not exist. A gate may run meanwhile.\n";
+				   "Copies the database, its secrets, the key files and data/settings.json into DIR, which is made and must not exist. A gate may run meanwhile.\n"
+				   "Trained models ([artifacts] url) are not copied: keep them with it.\n";
 static const char usage_restore[] = "usage: tollgate restore DIR [--force] [--config FILE]\n\n"
-				    "Puts the files of a backup in their places. What is there already is only replaced with --force. Stop the gate first.\n";
+				    "Puts the files of a backup in their places. What is there already is only replaced, and what the backup does not have only moved aside\n"
+				    "(NAME.before-restore), with --force. Stop the gate first. Trained models ([artifacts] url) are not in a backup.\n";
 
 static bool places(const struct tg_config *c, struct part parts[PARTS], struct tg_err *err)
 {
@@ -175,6 +178,8 @@ static int backup(struct tg_cli_store *s, const char *dir)
 		return tg_cli_failed(&err);
 	}
 	printf("The backup is in %s. It holds secrets: keep it as you keep the gate's own files.\n", dir);
+	if (s->config->ml_engine)
+		printf("Trained models (%s) are not in it: keep a copy of them with it, made after it, else its records and the models do not fit.\n", s->config->artifacts_url);
 	return tg_cli_done();
 }
 
@@ -202,14 +207,61 @@ static json_t *read_manifest(const char *dir, struct tg_err *err)
 	return NULL;
 }
 
+static bool is_there(const struct part *p)
+{
+	struct stat st;
+	return lstat(p->path, &st) == 0;
+}
+
+static bool is_saved(const char *path, const json_t *file)
+{
+	char hex[HEX];
+	size_t n;
+	const char *want = json_string_value(json_object_get(file, "sha256"));
+	void *m = map(path, true, &n, hex);
+	bool same = m && want && strcmp(want, hex) == 0;
+	if (m)
+		munmap(m, n);
+	return same;
+}
+
+/* A link stays: where it leads to is where somebody keeps the file. */
+static bool follow_link(struct part *p, const json_t *file, struct tg_err *err)
+{
+	struct stat st;
+	char folder[PATH_MAX], *real;
+	if (lstat(p->path, &st) != 0 || !S_ISLNK(st.st_mode))
+		return true;
+	real = realpath(p->path, NULL);
+	if (!real || strlen(real) >= PATH_MAX) {
+		tg_err_set(err, "%s is a link that leads nowhere (%s): make the file that it leads to, or remove it", p->path, real ? "a path too long" : strerror(errno));
+		free(real);
+		return false;
+	}
+	snprintf(folder, sizeof folder, "%s", real);
+	*(strrchr(folder, '/') + 1) = 0;
+	p->kept = !p->must && is_saved(real, file); /* of a database the file alone says little */
+	bool ok = p->kept || access(folder, W_OK) == 0;
+	if (ok)
+		snprintf(p->path, sizeof p->path, "%s", real);
+	else
+		tg_err_set(err, "%s leads to %s, which is not what was saved and cannot be replaced: %s", p->path, real, strerror(errno));
+	free(real);
+	return ok;
+}
+
 /* The file is there and is the one that was saved. */
-static bool check_part(const struct part *p, const char *dir, const json_t *files, bool force, struct tg_err *err)
+static bool check_part(struct part *p, const char *dir, const json_t *files, bool force, struct tg_err *err)
 {
 	const json_t *f = json_object_get(files, p->name);
 	char from[PATH_MAX], hex[HEX];
 	size_t n;
-	if (!f && !p->must)
-		return true;
+	if (!f && !p->must) {
+		if (force || !is_there(p))
+			return true;
+		tg_err_set(err, "%s is there, and the backup has none; --force moves it aside", p->path);
+		return false;
+	}
 	if (!f || !join(dir, p->name, from, err)) {
 		tg_err_set(err, "%s: the backup has no %s", dir, p->name);
 		return false;
@@ -221,11 +273,24 @@ static bool check_part(const struct part *p, const char *dir, const json_t *file
 		munmap(m, n);
 	if (!same)
 		tg_err_set(err, "%s: %s", from, m ? "is not what was saved: its SHA-256 differs" : strerror(errno));
-	else if (!force && access(p->path, F_OK) == 0)
+	else if (!force && is_there(p))
 		tg_err_set(err, "%s is there already; --force replaces it", p->path);
 	else
-		return true;
+		return follow_link(p, f, err);
 	return false;
+}
+
+static bool move_part(const struct part *p, const json_t *files, struct tg_err *err)
+{
+	char to[PATH_MAX];
+	if (json_object_get(files, p->name) || !is_there(p))
+		return true;
+	if (!tg_move_aside(p->path, ".before-restore", to)) {
+		tg_err_set(err, "%s: the backup has none, and it cannot be moved aside: %s", p->path, strerror(errno));
+		return false;
+	}
+	printf("  %s: the backup has none; it is %s now\n", p->path, to);
+	return true;
 }
 
 static bool put_part(const struct part *p, const char *dir, const json_t *files, struct tg_err *err)
@@ -233,6 +298,10 @@ static bool put_part(const struct part *p, const char *dir, const json_t *files,
 	char from[PATH_MAX], hex[HEX], folder[PATH_MAX];
 	if (!json_object_get(files, p->name))
 		return true;
+	if (p->kept) {
+		printf("  %s (as it is: what was saved)\n", p->path);
+		return true;
+	}
 	snprintf(folder, sizeof folder, "%s", p->path);
 	char *slash = strrchr(folder, '/');
 	if (slash && slash != folder) {
@@ -266,13 +335,17 @@ static int restore(const char *config, const char *dir, bool force)
 		ok = check_part(&parts[i], dir, files, force, &err);
 	/* Also where there is no database: a gate that runs would make one, under the secret that it has. */
 	ok = ok && tg_store_claim(c->store_url, &held, &err);
-	ok = ok && (access(parts[0].path, F_OK) != 0 || tg_db_retire(c->store_url, &err));
+	ok = ok && (access(parts[0].path, F_OK) != 0 || tg_db_retire(parts[0].path, &err));
+	for (unsigned i = 0; ok && i < PARTS; i++)
+		ok = move_part(&parts[i], files, &err);
 	/* The secrets before the database: a database without its secret would stop a start, the other way round it would not. */
 	for (unsigned i = PARTS; ok && i-- > 0;)
 		ok = put_part(&parts[i], dir, files, &err);
 	if (held >= 0)
 		close(held);
 	json_decref(m);
+	if (ok && c->ml_engine)
+		printf("Trained models (%s) are in no backup: put back those that were kept with it, else its records and the models do not fit.\n", c->artifacts_url);
 	tg_config_free(c);
 	if (!ok)
 		return tg_cli_failed(&err);
