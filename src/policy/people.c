@@ -8,8 +8,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { REMEMBER_S = 3600 };
-
 struct person {
 	struct tg_user u; /* first: the arrays hand these out */
 	_Atomic unsigned refs;
@@ -208,7 +206,7 @@ struct tg_ended *tg_ended_copy(const struct tg_ended *e, int64_t now)
 	}
 	made->cap = cap;
 	for (size_t i = 0; i < e->n; i++)
-		if (e->v[i].expires_s > now - REMEMBER_S)
+		if (e->v[i].expires_s > now - TG_ENDED_KEPT_S)
 			made->v[made->n++] = e->v[i];
 	return made;
 }

@@ -30,9 +30,14 @@ size_t tg_people_count(const struct tg_people *p);
 const struct tg_user *tg_people_at(const struct tg_people *p, size_t i); /* i < tg_people_count */
 uint32_t tg_people_union(const struct tg_people *p); /* permissions of those who are not disabled */
 
+/*
+ * For so long past its end an ended token is remembered. It is refused by then; but the clock that says so may have been ahead for a while, and once it is right again the token would live, with nobody knowing that it
+ * was logged out.
+ */
+#define TG_ENDED_KEPT_S 2592000
 struct tg_ended; /* opaque */
 struct tg_ended *tg_ended_new(void);
-struct tg_ended *tg_ended_copy(const struct tg_ended *e, int64_t now); /* without those whose tokens have expired an hour ago */
+struct tg_ended *tg_ended_copy(const struct tg_ended *e, int64_t now); /* without those that nobody needs to remember */
 struct tg_ended *tg_ended_get(struct tg_ended *e);
 void tg_ended_put(struct tg_ended *e);
 bool tg_ended_add(struct tg_ended *e, const char *jti, int64_t expires_s); /* false: no memory. An id longer than a token may have (policy/token.h) is passed over */

@@ -234,7 +234,7 @@ int64_t tg_tokens_void(int64_t was)
 
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err)
 {
-	struct tg_db_value args[] = { TG_DB_T(jti), TG_DB_I(expires_s) }, old = TG_DB_I(now - 3600);
+	struct tg_db_value args[] = { TG_DB_T(jti), TG_DB_I(expires_s) }, old = TG_DB_I(now - TG_ENDED_KEPT_S);
 	enum tg_db_result r = tg_db_run(db, "DELETE FROM revoked_tokens WHERE expires_at < $1", &old, 1, NULL, NULL, NULL, err);
 	if (r == TG_DB_OK)
 		r = tg_db_run(db, "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING", args, 2, NULL, NULL, NULL, err);

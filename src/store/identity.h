@@ -57,7 +57,7 @@ enum tg_db_result tg_users_update(struct tg_db *db, const struct tg_user_row *u,
 enum tg_db_result tg_users_delete(struct tg_db *db, const char *id, bool *found, struct tg_err *err);
 /* Of a user by id or by name, whichever is not NULL. */
 enum tg_db_result tg_users_get(struct tg_db *db, const char *id, const char *name, tg_user_row_fn row, void *ctx, bool *found, struct tg_err *err);
-enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that have expired */
+enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err); /* and forgets those that ended over TG_ENDED_KEPT_S ago */
 
 /* What somebody came with: a key (TG_SRC_STORED_KEY: its digest) or the token of a login (TG_SRC_USER: the rest). */
 struct tg_bearer {

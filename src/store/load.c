@@ -96,7 +96,7 @@ static bool load_revoked(void *ctx, const struct tg_db_value *v, unsigned n)
 enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses *uses, struct tg_identity **out, struct tg_err *err)
 {
 	struct load l = { .d = tg_identity_new(), .uses = uses };
-	struct tg_db_value arg = TG_DB_I(now);
+	struct tg_db_value arg = TG_DB_I(now), kept = TG_DB_I(now - TG_ENDED_KEPT_S);
 	*out = NULL;
 	if (!l.d) {
 		tg_err_set(err, "out of memory");
@@ -106,7 +106,7 @@ enum tg_db_result tg_identity_load(struct tg_db *db, int64_t now, struct tg_uses
 	if (r == TG_DB_OK)
 		r = tg_db_run(db, "SELECT " USER_COLUMNS, NULL, 0, load_user, &l, NULL, err);
 	if (r == TG_DB_OK)
-		r = tg_db_run(db, "SELECT jti, expires_at FROM revoked_tokens WHERE expires_at > $1 - 3600", &arg, 1, load_revoked, &l, NULL, err);
+		r = tg_db_run(db, "SELECT jti, expires_at FROM revoked_tokens WHERE expires_at > $1", &kept, 1, load_revoked, &l, NULL, err);
 	if (r == TG_DB_OK && (l.failed || !tg_identity_seal(l.d))) {
 		tg_err_set(err, "out of memory, or more than a million keys");
 		r = TG_DB_AWAY;

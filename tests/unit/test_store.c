@@ -537,6 +537,63 @@ static void test_each_change_is_caught_up_with(void **state)
 	tg_store_close(s);
 }
 
+struct ending {
+	const char *jti;
+	int64_t expires, now;
+};
+
+static enum tg_db_result end_at(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	const struct ending *e = ctx;
+	return tg_tokens_revoke(db, e->jti, e->expires, e->now, err);
+}
+
+static void end_ok(struct tg_store *s, struct ending *e)
+{
+	uint64_t generation;
+	struct tg_err err;
+	assert_int_equal(tg_store_write(s, end_at, e, &generation, &err), TG_DB_OK);
+}
+
+struct looking {
+	int64_t now;
+	struct tg_identity *d;
+};
+
+static enum tg_db_result look_at(struct tg_db *db, void *ctx, struct tg_err *err)
+{
+	struct looking *l = ctx;
+	return tg_identity_load(db, l->now, NULL, &l->d, err);
+}
+
+static bool is_ended(struct tg_store *s, int64_t now, struct tg_slice jti)
+{
+	struct looking l = { .now = now };
+	struct tg_err err;
+	assert_int_equal(tg_store_read(s, look_at, &l, &err), TG_DB_OK);
+	bool ended = tg_identity_revoked(l.d, jti);
+	tg_identity_put(l.d);
+	return ended;
+}
+
+/* A token that was logged out stays so through a while in which the clock is ahead: neither another logout nor a start at that time forgets it. */
+static void test_ended_tokens_outlive_a_wrong_clock(void **state)
+{
+	(void)state;
+	const int64_t day = 86400, now = 100 * day;
+	struct tg_store *s = open_store();
+	struct ending a = { "jti-a", now + day, now }, b = { "jti-b", now + 30 * day, now + 29 * day }, c = { "jti-c", now + 40 * day, now + 32 * day };
+	end_ok(s, &a);
+	end_ok(s, &b);
+	assert_true(is_ended(s, now, TG_S("jti-a")) && is_ended(s, now + 30 * day, TG_S("jti-a")) && is_ended(s, now + 31 * day, TG_S("jti-b")));
+	assert_false(is_ended(s, now + 31 * day, TG_S("jti-a")));
+	assert_true(is_ended(s, now, TG_S("jti-a")));
+	end_ok(s, &c); /* over 30 days after its end it goes for good */
+	assert_false(is_ended(s, now, TG_S("jti-a")));
+	assert_true(is_ended(s, now, TG_S("jti-b")));
+	tg_store_close(s);
+}
+
 /* The list of changes keeps the last ones: who is further behind, or reads of what it does not know, reads everybody. */
 static void test_who_is_far_behind_reads_everybody(void **state)
 {
@@ -689,7 +746,7 @@ int main(void)
 		T(test_a_key_from_row_to_principal), T(test_users), T(test_what_is_known), T(test_changes_are_appended), T(test_two_who_append), T(test_a_gap_is_no_knowledge),
 		T(test_known_while_the_database_is_away), T(test_changes_of_others_are_seen),
 		T(test_each_change_is_caught_up_with), T(test_who_is_far_behind_reads_everybody),
-		T(test_folding), T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
+		T(test_folding), T(test_ended_tokens_outlive_a_wrong_clock), T(test_newer_and_damaged), T(test_limits_that_cannot_be_read_are_tight), cmocka_unit_test(test_made_keys), cmocka_unit_test(test_permissions_as_text),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
