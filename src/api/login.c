@@ -56,15 +56,28 @@ static bool is_still(struct tg_exchange *x, const struct tg_user *was, int64_t *
 	return same;
 }
 
+/* A token that begins there would be refused everywhere. */
+static enum tg_step far_mark(struct tg_exchange *x, int64_t from, int64_t now)
+{
+	char until[21], text[256], again[48];
+	tg_rfc3339_s((uint64_t)(from - TG_TOKENS_FAR_S) * 1000000u, until);
+	until[20] = 0;
+	snprintf(text, sizeof text, "This user's tokens are void up to a time in the future, because a clock was wrong when that was set: no login works until %s, or until `tollgate users passwd` sets it anew.", until);
+	snprintf(again, sizeof again, "Retry-After: %lld\r\n", (long long)(from - TG_TOKENS_FAR_S - now));
+	return tg_answer_problem(x, TG_E_unavailable, "clock_was_wrong", text, NULL, again);
+}
+
 /* u: of x's snapshot. from: as is_still says. */
 static enum tg_step let_in(struct tg_exchange *x, const struct tg_user *u, int64_t from)
 {
 	struct tg_buf token, out;
 	struct tg_token made;
-	tg_buf_init(&token, TG_TOKEN_MAX);
-	tg_buf_init(&out, TG_TOKEN_MAX + 256);
 	int64_t now = (int64_t)(tg_wall_us() / 1000000u);
 	enum tg_step r;
+	if (tg_tokens_far(from, now))
+		return far_mark(x, from, now);
+	tg_buf_init(&token, TG_TOKEN_MAX);
+	tg_buf_init(&out, TG_TOKEN_MAX + 256);
 	if (!tg_token_issue(x->gl->gate->token_key, tg_slice_cstr(u->who.id), now < from ? from : now, (int64_t)x->snap->config->token_hours * HOUR, &token, &made)) {
 		r = tg_answer_problem(x, TG_E_internal, "memory", "No token could be made.", NULL, NULL);
 	} else {

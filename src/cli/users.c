@@ -33,6 +33,7 @@ struct call {
 	struct tg_key_limits limits;
 	uint32_t perms;
 	int64_t now;
+	int64_t far; /* up to when tokens were void by a clock that was wrong; 0: not */
 	bool found, has_limits, production;
 	unsigned n;
 };
@@ -166,8 +167,11 @@ static bool change_row(void *ctx, const struct tg_user_row *was)
 		u.perms = c->perms;
 	if (disable || strcmp(c->command, "enable") == 0)
 		u.disabled = disable;
-	if (c->hash[0] || disable)
-		u.tokens_from_s = tg_tokens_void(was->tokens_from_s); /* of now: the password may have been typed slowly */
+	if (c->hash[0] || disable) {
+		bool back;
+		u.tokens_from_s = tg_tokens_void_now(was->tokens_from_s, &back); /* of now: the password may have been typed slowly */
+		c->far = back ? was->tokens_from_s : 0;
+	}
 	u.updated_s = c->now;
 	g->r = tg_users_update(g->db, &u, &found, g->err);
 	return false;
@@ -192,6 +196,12 @@ static int change(struct tg_cli_store *s, struct call *c)
 	if (!c->found) {
 		fprintf(stderr, "error: there is no user %s\n", c->name);
 		return 1;
+	}
+	if (c->far) {
+		char until[24];
+		tg_cli_time(c->far, until);
+		fprintf(stderr, "warning: the tokens of %s were void up to %s, which a clock that was wrong has set; they are void up to now. Tokens that were made while it was wrong may live again: to end those of all users, replace the secret "
+			"(INFERNO_JWT_SECRET, or data/jwt.secret).\n", c->name, until);
 	}
 	printf("Done: %s %s.\n", c->command, c->name);
 	return tg_cli_done();

@@ -232,6 +232,18 @@ int64_t tg_tokens_void(int64_t was)
 	return from > was ? from : was + 1;
 }
 
+bool tg_tokens_far(int64_t from, int64_t now)
+{
+	_Static_assert(TG_TOKENS_AHEAD_S < TG_TOKENS_FAR_S && TG_TOKENS_FAR_S < TG_TOKEN_SKEW_S, "what a change sets is not far, and what is not far works");
+	return from > now + TG_TOKENS_FAR_S;
+}
+
+int64_t tg_tokens_void_now(int64_t was, bool *back)
+{
+	*back = tg_tokens_far(was, (int64_t)(tg_wall_us() / 1000000u));
+	return tg_tokens_void(*back ? 0 : was);
+}
+
 enum tg_db_result tg_tokens_revoke(struct tg_db *db, const char *jti, int64_t expires_s, int64_t now, struct tg_err *err)
 {
 	struct tg_db_value args[] = { TG_DB_T(jti), TG_DB_I(expires_s) }, old = TG_DB_I(now - TG_ENDED_KEPT_S);

@@ -50,6 +50,13 @@ struct tg_user_row {
  */
 #define TG_TOKENS_AHEAD_S 6
 int64_t tg_tokens_void(int64_t was);
+/*
+ * From here on ahead of the clock, tokens_from was set by a clock that was wrong: a token that says it was issued then would be refused as one of the future (TG_TOKEN_SKEW_S, half of which stays for other machines'
+ * clocks). Only the command line sets such a one back (tg_tokens_void_now): what was issued while the clock was wrong may live again.
+ */
+#define TG_TOKENS_FAR_S 30
+bool tg_tokens_far(int64_t from, int64_t now);
+int64_t tg_tokens_void_now(int64_t was, bool *back); /* *back: it is earlier than `was` */
 typedef bool (*tg_user_row_fn)(void *ctx, const struct tg_user_row *u);
 enum tg_db_result tg_users_list(struct tg_db *db, const char *after, unsigned most, tg_user_row_fn row, void *ctx, struct tg_err *err);
 enum tg_db_result tg_users_insert(struct tg_db *db, const struct tg_user_row *u, struct tg_err *err); /* CONFLICT: the name is taken */

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import threading
 import time
@@ -346,6 +347,43 @@ def test_every_new_password_ends_the_tokens_of_the_one_before(g):
         assert bearer(g, t).get("/auth/verify").status_code == 200
         assert g.client(ADMIN, timeout=30 * SLOW).patch(f"{USERS}/{u['id']}", json={"password": f"password number {i}"}).status_code == 200
         assert bearer(g, t).get("/auth/verify").status_code == 401
+
+
+def test_a_mark_of_a_clock_that_was_wrong(g):
+    """A password was changed while the clock was a day ahead: a login says so instead of giving a token that nobody takes; the API keeps the mark, the command line sets it to its own now and warns."""
+    u = add(g, "vic", [], "password number 0")
+    db = sqlite3.connect(g.dir / "data/tollgate.db", timeout=10)
+
+    def mark(seconds):
+        at = int(time.time()) + seconds
+        with db:
+            db.execute("UPDATE users SET tokens_from = ? WHERE id = ?", (at, u["id"]))
+        time.sleep(1.0 * SLOW)  # the gate looks each half second
+        return at
+
+    def post(password):
+        return g.client(timeout=30 * SLOW).post(LOGIN, json={"username": "vic", "password": password})
+    at = mark(86400)
+    r = post("password number 0")
+    until_when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at - 30))
+    assert r.status_code == 503 and "a clock was wrong" in r.json()["message"] and until_when in r.json()["message"] and "`tollgate users passwd`" in r.json()["message"], r.text
+    assert abs(int(r.headers["retry-after"]) - 86370) < 60 * SLOW and g.record(r)["reason"] == "clock_was_wrong"
+    assert post("another password").status_code == 401, "only whoever has the password is told"
+    assert g.client(ADMIN, timeout=30 * SLOW).patch(f"{USERS}/{u['id']}", json={"password": "password number 1"}).status_code == 200
+    assert post("password number 1").status_code == 503
+    p = run_cli("users", "passwd", "vic", cwd=g.dir, env=g.env, stdin="password number 2\n")
+    assert p.returncode == 0 and "warning: the tokens of vic were void up to" in p.stderr and "may live again" in p.stderr, p.stderr
+    until(lambda: post("password number 2").status_code == 200, 5 * SLOW, "the mark set back")
+    assert bearer(g, login(g, "vic", "password number 2")).get("/auth/verify").status_code == 200
+    p = run_cli("users", "passwd", "vic", cwd=g.dir, env=g.env, stdin="password number 3\n")
+    assert p.returncode == 0 and p.stderr == "", "a mark of a change just before is none of those"
+    until(lambda: post("password number 3").status_code == 200, 5 * SLOW, "the password")
+    mark(20)
+    assert bearer(g, login(g, "vic", "password number 3")).get("/auth/verify").status_code == 200
+    mark(86400)
+    assert run_cli("users", "disable", "vic", cwd=g.dir, env=g.env).stderr.startswith("warning: ")
+    assert run_cli("users", "enable", "vic", cwd=g.dir, env=g.env).returncode == 0
+    until(lambda: post("password number 3").status_code == 200, 5 * SLOW, "the user enabled")
 
 
 def test_a_password_typed_slowly_on_the_command_line(g):
