@@ -90,9 +90,16 @@ bool tg_limit_take(struct tg_exchange *x)
 		own = tg_key_limits_over(&x->principal->limits, &x->snap->policy.key_limits);
 	uint64_t now = x->start_us / 1000u;
 	x->tokens.limit = x->forward ? own.tokens_per_minute : 0;
-	if (own.in_flight && !enter(x, own.in_flight, now))
-		return false;
 	struct window w[WINDOWS_MAX];
+	if (own.in_flight && !enter(x, own.in_flight, now)) {
+		unsigned n = windows_of(x, &own, w);
+		for (unsigned i = 0; i < n; i++) { /* looked at, for the answer's head */
+			struct tg_verdict v = tg_limiter_reserve(w[i].table, w[i].who, w[i].rate, 0, now, 0);
+			v.passed = true;
+			put_bucket(x, w[i].kind, &v, w[i].rate.period_s);
+		}
+		return false;
+	}
 	struct tg_verdict v[WINDOWS_MAX];
 	unsigned n = windows_of(x, &own, w), first = x->nbuckets;
 	for (unsigned i = 0; i < n; i++) {
@@ -127,12 +134,13 @@ enum tg_step tg_stage_limit(struct tg_exchange *x)
 {
 	if (!x->snap->config->limits_enabled || tg_limit_take(x))
 		return TG_NEXT;
-	const struct tg_bucket *k = &x->bucket[x->nbuckets - 1];
+	const struct tg_bucket *k = &x->bucket[0];
 	char text[160], rate[TG_RATE_TEXT];
-	if (k->kind == TG_BUCKET_IN_FLIGHT) {
+	if (k->kind == TG_BUCKET_IN_FLIGHT && k->refused) {
 		snprintf(text, sizeof text, "Too many requests at once: %u may be in flight. Wait for one of them to end, then try again.", k->limit);
 		return refuse(x, TG_E_rate_limited, "too_many_in_flight", text, 1, false);
 	}
+	k = &x->bucket[x->nbuckets - 1];
 	unsigned wait = seconds_left(k, x->start_us / 1000u);
 	tg_rate_text((struct tg_rate){ k->limit, k->period_s }, rate);
 	snprintf(text, sizeof text, "Too many requests: the limit is %s; wait %u s and try again.", rate, wait);

@@ -144,6 +144,20 @@ def test_in_flight(gate, worker):
     assert 'tollgate_refusals_total{reason="too_many_in_flight"}' in g.client(ADMIN).get("/metrics").text
 
 
+def test_in_flight_tells_the_windows(gate, worker):
+    """The 429 for too many at once has the documents' three and OpenAI's of the route's window too, and takes nothing of it."""
+    g = gate(models=[model("m", worker().behave(chunks=200, pace=0.05))], toml={"limits": {"key_in_flight": 1, "infer": "50/minute"}})
+    a = Stream(g)
+    a.event()
+    for _ in range(3):
+        r = g.client(READ).post("/v1/chat/completions", json=CHAT)
+        assert r.status_code == 429 and r.headers["retry-after"] == "1" and "at once" in r.json()["message"]
+        assert (r.headers["x-ratelimit-limit"], r.headers["x-ratelimit-remaining"]) == ("50", "49") and 0 < int(r.headers["x-ratelimit-reset"]) - time.time() < 62
+        assert r.headers["x-ratelimit-remaining-requests"] == "49"
+        assert listed(r.headers["ratelimit"], STATE).keys() == {"key-in-flight", "infer"}
+    a.close()
+
+
 ENDS = {
     "answer": {},
     "answer, closed": dict(close=True),

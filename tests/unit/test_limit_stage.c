@@ -135,8 +135,10 @@ static void test_own(void **state)
 	/* Two are in flight. A third is refused for that alone. */
 	struct tg_limit_cell *held = x.held;
 	assert_false(ask(TG_LIMIT_API, &rich, "10.0.0.1"));
-	assert_true(x.nbuckets == 1 && !x.held);
+	assert_true(x.nbuckets == 3 && !x.held && x.bucket[0].refused && !x.bucket[1].refused && !x.bucket[2].refused);
 	check_bucket(0, TG_BUCKET_IN_FLIGHT, 2, 0);
+	check_bucket(1, TG_BUCKET_CLASS, 60, 59); /* told, not taken */
+	check_bucket(2, TG_BUCKET_KEY, 3, 1);
 	tg_limiter_leave(held, 6000);
 	assert_true(ask(TG_LIMIT_API, &rich, "10.0.0.1"));
 	check_bucket(1, TG_BUCKET_CLASS, 60, 58);
