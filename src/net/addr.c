@@ -145,6 +145,8 @@ bool tg_cidr_list_has(const struct tg_cidr_list *l, const struct tg_addr *a)
 
 bool tg_cidr_is_vast(const struct tg_cidr *c)
 {
+	if ((c->bits >= 7 && (c->ip[0] & 0xfe) == 0xfc) || (c->bits >= 10 && c->ip[0] == 0xfe && (c->ip[1] & 0xc0) == 0x80))
+		return false; /* unique local (RFC 4193) and link-local addresses (RFC 4291, 2.5.6): of one's own, however many */
 	if (c->bits >= 96 && is_v4(c->ip))
 		return c->bits < 96 + 8;
 	return c->bits < 16 || (c->bits <= 96 && in_network(c, mapped));

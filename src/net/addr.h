@@ -32,7 +32,7 @@ bool tg_addr_parse(struct tg_slice s, struct tg_addr *out);
 bool tg_cidr_list_add(struct tg_cidr_list *l, struct tg_slice s);
 void tg_cidr_list_free(struct tg_cidr_list *l);
 bool tg_cidr_list_has(const struct tg_cidr_list *l, const struct tg_addr *a);
-/* Everybody, or a large part: of IPv4 (mapped too) more than a /8, of IPv6 more than a /16, or all of IPv4 within. */
+/* Everybody, or a large part: of IPv4 (mapped too) more than a /8, of IPv6 more than a /16 (that is not local: fc00::/7, fe80::/10), or all of IPv4 within. */
 bool tg_cidr_is_vast(const struct tg_cidr *c);
 bool tg_addr_is_loopback(const struct tg_addr *a);
 bool tg_addr_equal(const struct tg_addr *a, const struct tg_addr *b); /* ip only */

@@ -199,6 +199,7 @@ static void test_vast_proxies(void **state)
 		{ "0.0.0.0/0", true }, { "0.0.0.0/1", true }, { "128.0.0.0/1", true }, { "10.0.0.0/7", true }, { "10.0.0.0/8", false }, { "1.2.3.4", false }, { "localhost", false },
 		{ "::ffff:0:0/96", true }, { "::ffff:0.0.0.0/103", true }, { "::ffff:10.0.0.0/104", false }, { "::ffff:1.2.3.4", false },
 		{ "::/0", true }, { "2000::/3", true }, { "2001::/15", true }, { "2001::/16", false }, { "::/80", true }, { "::fffe:0:0/95", true }, { "::/96", false }, { "::1", false },
+		{ "fc00::/7", false }, { "fd00::/8", false }, { "fe80::/10", false }, { "fc00::/6", true }, { "fe80::/9", true },
 	};
 	struct tg_config *c = config("", "");
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
