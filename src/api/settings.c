@@ -1,6 +1,6 @@
 /*
- * PATCH /api/v1/config (seed ledger S2-26): options that a reload changes, by the tables and names of tollgate.toml. The change is tried whole, as a reload would read it, before anything is written; then it
- * is kept in data/settings.json and read by the control thread, as by SIGHUP. The answer comes when that is done.
+ * PATCH /api/v1/config (seed ledger S2-26): options that a reload changes, by the tables and names of tollgate.toml. What is wrong with the values is found here; then the control thread reads everything again with
+ * the change, as by SIGHUP, and keeps it in data/settings.json if that goes well (gate/proposal.h). The answer comes when it is in force on every loop.
  */
 #include "config/settings.h"
 #include "api/fields.h"
@@ -12,7 +12,9 @@ struct settings_job {
 	struct tg_job job; /* first: callbacks cast */
 	json_t *patch;     /* NULL: only look */
 	struct tg_err err;
-	enum { DONE, REFUSED, FAILED } how;
+	enum { DONE, REFUSED, NOT_NOW, FAILED } how;
+	char field[160];   /* REFUSED */
+	const char *why;   /* NOT_NOW */
 	char path[PATH_MAX];
 	char *text;        /* owned: what is set now */
 };
@@ -25,47 +27,91 @@ static void job_free(struct tg_job *j)
 	free(s);
 }
 
-/* Under the lock: nobody else changes the file between reading and writing. */
+static bool loads(struct tg_gate *g, const json_t *settings, struct tg_err *err)
+{
+	struct tg_config_source trial = *g->source;
+	trial.settings = settings;
+	trial.reload = true;
+	struct tg_config *c = tg_config_load(&trial, err, NULL, NULL);
+	tg_config_free(c);
+	return c != NULL;
+}
+
+/* Which option of the patch does not go with the rest: the one that the fault names, else the first. */
+static void blame(struct settings_job *s)
+{
+	const char *table, *name;
+	json_t *values, *v;
+	json_object_foreach(s->patch, table, values)
+		json_object_foreach(values, name, v)
+			if (!s->field[0] || strstr(s->err.text, name))
+				snprintf(s->field, sizeof s->field, "%.60s%s%.60s", table, *table ? "." : "", name);
+}
+
+/* Without "(where it was set)": a place on this machine. */
+static void forget_places(char *text)
+{
+	char *to = text;
+	unsigned within = 0;
+	for (const char *at = text; *at; at++) {
+		within += *at == '(';
+		if (!within && !(*at == ' ' && at[1] == '('))
+			*to++ = *at;
+		within -= *at == ')' && within;
+	}
+	*to = 0;
+}
+
+/* One at a time: nobody else changes the file between reading and writing. */
 static void change(struct settings_job *s, struct tg_gate *g)
 {
-	json_t *now = tg_settings_read(s->path, &s->err);
+	struct tg_err before;
+	json_t *now = tg_settings_read(s->path, &s->err), *was = s->patch ? json_deep_copy(now) : NULL;
 	s->how = FAILED;
-	if (now && (!s->patch || tg_settings_merge(now, s->patch)))
+	if (now && (!s->patch || (was && tg_settings_merge(now, s->patch))))
 		s->how = DONE;
 	if (s->how == DONE && s->patch) {
-		struct tg_config_source trial = *g->source;
-		trial.settings = now;
-		trial.reload = true;
-		struct tg_config *c = tg_config_load(&trial, &s->err, NULL, NULL);
-		s->how = !c ? REFUSED : tg_settings_write(s->path, now, &s->err) ? DONE : FAILED;
-		if (c)
-			tg_config_free(c);
+		struct tg_proposal c = { .settings = now, .path = s->path };
+		if (!loads(g, now, &s->err) && loads(g, was, &before)) { /* else it is not the patch that is wrong */
+			s->how = REFUSED;
+			blame(s);
+			forget_places(s->err.text);
+		} else if (!tg_propose(&g->proposals, &c, &g->wake)) {
+			s->how = NOT_NOW;
+			s->why = c.why;
+		}
+		s->job.number = c.number;
 	}
 	if (s->how == DONE)
 		s->text = json_dumps(now, JSON_COMPACT | JSON_SORT_KEYS);
 	json_decref(now);
+	json_decref(was);
 }
 
 static void run(struct tg_job *j)
 {
 	struct settings_job *s = (struct settings_job *)j;
-	uv_mutex_lock(&j->gate->settings_lock);
+	uv_mutex_t *one = s->patch ? &j->gate->proposals.one : NULL; /* the file is replaced whole: looking needs no turn */
+	if (one)
+		uv_mutex_lock(one);
 	change(s, j->gate);
-	uv_mutex_unlock(&j->gate->settings_lock);
-	if (s->how != DONE || !s->patch)
-		return;
-	j->reloads = atomic_load(&j->gate->reloads) + 1;
-	atomic_store(&j->gate->reload_wanted, true);
+	if (one)
+		uv_mutex_unlock(one);
 }
 
 static enum tg_step answer(struct tg_job *j, struct tg_exchange *x)
 {
 	struct settings_job *s = (struct settings_job *)j;
+	char text[320];
 	if (s->how == REFUSED)
-		return tg_answer_problem(x, TG_E_bad_field, "bad_body", s->err.text, NULL, NULL);
+		return tg_field_fault(x, s->field, s->err.text);
+	if (s->how == NOT_NOW) {
+		snprintf(text, sizeof text, "It cannot be put in force now: %s. Nothing was changed.", s->why);
+		return tg_answer_problem(x, TG_E_unavailable, "settings", text, NULL, "Retry-After: 2\r\n");
+	}
 	if (s->how == FAILED || !s->text) {
 		tg_log(TG_LOG_F_ERROR, "settings.failed", "s:why", s->err.text, NULL);
-		return tg_answer_problem(x, TG_E_unavailable, "settings", "The settings could not be read or written; nothing was changed.", NULL, "Retry-After: 2\r\n");
+		return tg_answer_problem(x, TG_E_unavailable, "settings", "The settings could not be read; nothing was changed.", NULL, "Retry-After: 2\r\n");
 	}
 	struct tg_buf b;
 	tg_buf_init(&b, 2 * TG_SETTINGS_MAX);

@@ -140,7 +140,7 @@ struct tg_config_source {
 	const char *dir;           /* where .env and data/keys.env are looked for when there is no file; NULL: "." */
 	const struct tg_worker_count *workers; /* replace `workers` of these models; may be NULL */
 	unsigned nworkers;
-	const void *settings;      /* json_t: to be tried instead of data/settings.json (config/settings.h); NULL: none */
+	const void *settings;      /* json_t: instead of what data/settings.json holds (config/settings.h); NULL: the file */
 	bool reload;               /* `workers` may name what the file no longer has: warned about */
 	bool draft;                /* only to be looked at: what profile production refuses is let pass (config show, init) */
 	const char *const *also;   /* further addresses to listen on (--also); may be NULL */

@@ -109,9 +109,7 @@ bool tg_load_settings(struct loader *l)
 	char path[PATH_BYTES];
 	const char *table, *name;
 	json_t *values, *v;
-	if (l->src->settings)
-		snprintf(path, sizeof path, "the new settings");
-	else if (!l->src->env || !tg_config_data_path(l->c, "settings.json", path, sizeof path))
+	if (!l->src->env || !tg_config_data_path(l->c, "settings.json", path, sizeof path))
 		return true;
 	json_t *tree = l->src->settings ? json_incref((json_t *)(uintptr_t)l->src->settings) : tg_settings_read(path, l->err);
 	bool ok = tree != NULL;

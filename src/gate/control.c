@@ -8,10 +8,12 @@
 #include "gate/control.h"
 #include "audit/event.h"
 #include "base/clock.h"
+#include "config/settings.h"
 #include "gate/descriptors.h"
 #include "gate/job.h"
 #include "gate/learning.h"
 #include "gate/match_table.h"
+#include "gate/reread.h"
 #include "gate/store_watch.h"
 #include "jobs/tend.h"
 #include "gate/watch.h"
@@ -97,36 +99,6 @@ static void warn_about(const struct tg_snapshot *s)
 	}
 }
 
-static void warn_line(void *ctx, const char *line)
-{
-	(void)ctx;
-	say("warning: ", line);
-}
-
-static void warn_tls(void *ctx, const char *line)
-{
-	warn_line(ctx, line);
-	tg_log(TG_LOG_F_WARN, "tls.warning", "s:what", line, NULL);
-}
-
-/* The certificate that `shared` names; where it names none, the one in force: its listeners stay until a restart. */
-static bool load_tls(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
-{
-	if (!shared->config->tls_cert) {
-		if (c->shared != shared && c->shared->tls)
-			warn_tls(NULL, "[server] tls_cert is gone: tls: addresses keep the certificate they have until a restart");
-		shared->tls = c->shared != shared ? tg_tls_get(c->shared->tls) : NULL;
-		return true;
-	}
-	tg_err_set(err, "out of memory");
-	if (!c->tickets && !(c->tickets = tg_tickets_new()))
-		return false;
-	shared->tls = tg_tls_load(shared->config, c->gate.nloops, c->tickets, err, warn_tls, NULL);
-	if (shared->tls)
-		tg_log(TG_LOG_F_INFO, "tls.loaded", "s:file", shared->config->tls_cert, "t:certificate", tg_tls_about(shared->tls), NULL);
-	return shared->tls != NULL;
-}
-
 static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
 	uint64_t generation = 0;
@@ -138,18 +110,22 @@ static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_confi
 	return s;
 }
 
-static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+static void put_in_force(struct control *c, struct tg_snapshot *s)
 {
-	struct tg_snapshot *s = snapshot_of(c, shared, err);
-	if (!s)
-		return false;
 	/* A key that was made in the database is no news about the rest. */
 	if (s->generation == c->gate.snapshot->generation || s->held != c->gate.snapshot->held)
 		warn_about(s);
 	tg_gate_publish(&c->gate, s);
 	tg_watch_models(&c->watch);
 	tg_watch_look(&c->watch); /* names of new workers */
-	return true;
+}
+
+static bool publish(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
+{
+	struct tg_snapshot *s = snapshot_of(c, shared, err);
+	if (s)
+		put_in_force(c, s);
+	return s != NULL;
 }
 
 static bool same_file(const struct stat *a, const struct stat *b)
@@ -275,49 +251,83 @@ static void set_log(const struct tg_config *cfg, struct tg_engine *engine)
 	set_workers_log(cfg, tg_engine_models(engine) != NULL);
 }
 
-static void on_hup(uv_signal_t *s, int signum)
+/* The whole of what `source` says, not yet in force. A change of settings is kept when nothing can go wrong any more. */
+static struct tg_snapshot *read_again(struct control *c, const struct tg_config_source *source, const struct tg_proposal *change, const char **why, struct tg_err *err)
 {
-	(void)signum;
-	struct control *c = s->data;
-	if (c->stopping || !c->open)
-		return;
+	struct tg_reread r = { c->gate.nloops, &c->tickets, c->shared };
+	struct tg_shared_config *shared = tg_reread(&r, source, why, err);
+	if (!shared)
+		return NULL;
+	struct tg_snapshot *s = snapshot_of(c, shared, err);
+	tg_shared_config_put(shared);
+	*why = "the keys and models of the configuration cannot be taken";
+	if (s && change && !tg_settings_write(change->path, change->settings, err)) {
+		*why = "data/settings.json cannot be written";
+		tg_snapshot_drop(s);
+		s = NULL;
+	}
+	return s;
+}
+
+static void take_config(struct control *c, struct tg_snapshot *s)
+{
+	char names[512];
+	struct tg_shared_config *shared = tg_shared_config_get(s->shared);
+	put_in_force(c, s);
+	if (tg_config_needs_restart(c->shared->config, shared->config, names, sizeof names))
+		tg_log(TG_LOG_F_WARN, "config.needs_restart", "s:options", names, NULL);
+	set_log(shared->config, c->gate.engine);
+	tg_shared_config_put(c->shared);
+	c->shared = shared;
+	c->look_anew = true;
+	on_look(&c->look);
+	tg_log(TG_LOG_F_INFO, "config.reloaded", "s:file", shared->config->path, NULL);
+}
+
+/* With a change of settings, or with what lies there. NULL, or why all stays as it was (gate/proposal.h). */
+static const char *reload(struct control *c, const struct tg_proposal *change)
+{
 	char text[96];
+	const char *why = NULL;
+	struct tg_err err;
 	snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)tg_mono_us());
 	tg_notify(text);
 	tg_log_reopen();
 	tg_audit_reopen();
 	tg_output_reopen();
-	struct tg_err err = { "out of memory" };
-	struct tg_config *fresh = NULL;
 	if (c->conf->source) {
 		struct tg_config_source source = *c->conf->source;
 		source.reload = true;
-		fresh = tg_config_load(&source, &err, warn_line, NULL);
+		source.settings = change ? change->settings : NULL;
+		struct tg_snapshot *s = read_again(c, &source, change, &why, &err);
+		if (s) {
+			why = NULL;
+			take_config(c, s);
+		} else {
+			tg_log(TG_LOG_F_ERROR, "config.reload_failed", "s:why", err.text, NULL);
+			say("the configuration stays as it was: ", err.text);
+		}
+		tg_metrics_count(c->gate.shards[c->gate.nloops], s ? TG_COUNT_RELOADS : TG_COUNT_RELOADS_FAILED);
 	}
-	if (fresh && (!tg_supervise_check(fresh, &err) || !tg_keyfile_vet(fresh, &err, warn_line, NULL))) {
-		tg_config_free(fresh);
-		fresh = NULL;
-	}
-	struct tg_shared_config *shared = fresh ? tg_shared_config_new(fresh) : NULL;
-	char names[512];
-	if (shared && load_tls(c, shared, &err) && publish(c, shared, &err)) {
-		if (tg_config_needs_restart(c->shared->config, shared->config, names, sizeof names))
-			tg_log(TG_LOG_F_WARN, "config.needs_restart", "s:options", names, NULL);
-		set_log(shared->config, c->gate.engine);
-		tg_shared_config_put(c->shared);
-		c->shared = shared;
-		c->look_anew = true;
-		on_look(&c->look);
-		tg_log(TG_LOG_F_INFO, "config.reloaded", "s:file", shared->config->path, NULL);
-		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS);
-	} else if (c->conf->source) {
-		tg_shared_config_put(shared);
-		tg_log(TG_LOG_F_ERROR, "config.reload_failed", "s:why", err.text, NULL);
-		say("the configuration stays as it was: ", err.text);
-		tg_metrics_count(c->gate.shards[c->gate.nloops], TG_COUNT_RELOADS_FAILED);
-	}
-	atomic_fetch_add(&c->gate.reloads, 1);
 	tg_notify("READY=1");
+	return why;
+}
+
+static void on_hup(uv_signal_t *s, int signum)
+{
+	(void)signum;
+	struct control *c = s->data;
+	if (!c->stopping && c->open)
+		reload(c, NULL);
+}
+
+static void take_change(struct control *c)
+{
+	struct tg_proposal *change = tg_proposal_take(&c->gate.proposals);
+	if (!change)
+		return;
+	const char *why = c->stopping ? "the gate is shutting down" : reload(c, change);
+	tg_proposal_done(&c->gate.proposals, change, why, c->gate.snapshot->number);
 }
 
 /* ---- the end ---- */
@@ -429,8 +439,7 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_wake(uv_async_t *a)
 {
 	struct control *c = a->data;
-	if (atomic_exchange(&c->gate.reload_wanted, false))
-		on_hup(&c->hup, SIGHUP);
+	take_change(c);
 	take_identity(c);
 	tg_watch_look(&c->watch);
 	tg_watch_retry(&c->watch);
@@ -540,7 +549,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 	struct tg_gate *g = &c->gate;
 	const struct tg_config *cfg = c->shared->config;
 	struct tg_err note; /* others can get at its file: the configuration's load has said so, or refused */
-	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, warn_line, NULL, err);
+	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, tg_reread_warn, NULL, err);
 	if (!g->store)
 		return false;
 	tg_store_keep_usage(g->store, cfg->usage_days, cfg->usage_flush_s);
@@ -549,7 +558,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 	g->token_key = calloc(1, sizeof *g->token_key);
 	if (!g->token_key || !tg_token_key_load(g->token_key, cfg, &note, err))
 		return false;
-	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, warn_line, NULL, err);
+	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, tg_reread_warn, NULL, err);
 }
 
 /* Any thread. */
@@ -571,7 +580,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	g->start_wall_us = tg_wall_us();
 	g->source = c->conf->source;
 	c->store = (struct tg_store_watch){ .gate = g, .looked = store_looked };
-	uv_mutex_init(&g->settings_lock);
+	tg_proposals_init(&g->proposals);
 	tg_jobs_init(&g->jobs);
 	tg_jobs_init(&g->away_jobs);
 	tg_shares_init(&g->shares);
@@ -592,7 +601,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	c->seen_any = stat(cfg->api_keys_file, &c->seen) == 0;
 	if (!c->seen_any && cfg->api_keys_file[0])
 		tg_log(TG_LOG_F_WARN, "keys.no_file", "s:file", cfg->api_keys_file, "s:what", "authentication is required, local callers are those of loopback", NULL);
-	if (!tg_supervise_check(cfg, err) || !load_tls(c, c->shared, err))
+	if (!tg_supervise_check(cfg, err) || !tg_reread_tls(&(struct tg_reread){ g->nloops, &c->tickets, NULL }, c->shared, err))
 		return false;
 	g->limiter = tg_limiter_new(TG_LIMIT_CELLS);
 	g->strangers = tg_limiter_new(TG_LIMIT_CELLS);
@@ -611,7 +620,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
 	if (cfg->ml_engine && !c->conf->hold && !(g->engine = tg_engine_new(cfg, g->nloops, wake, g)))
 		return false;
-	if (!tg_learning_open(&c->learning, g, cfg, warn_line, NULL))
+	if (!tg_learning_open(&c->learning, g, cfg, tg_reread_warn, NULL))
 		return false;
 	if (!g->limiter || !g->strangers || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;
@@ -692,7 +701,7 @@ static void cleanup(struct control *c)
 	tg_hasher_free(g->hasher);
 	tg_quarantine_free(g->quarantine);
 	tg_engine_free(g->engine);
-	uv_mutex_destroy(&g->settings_lock);
+	tg_proposals_free(&g->proposals);
 	tg_jobs_free(&g->jobs);
 	tg_jobs_free(&g->away_jobs);
 	tg_shares_free(&g->shares);

@@ -81,11 +81,13 @@ struct publish {
 	struct tg_snapshot *snap;
 };
 
-/* The last loop to take a snapshot makes its generation everybody's. Loops take snapshots in order, so generations come in order too. */
+/* The last loop to take a snapshot makes its generation and its number everybody's. Loops take snapshots in order, so these come in order too. */
 static void adopt(struct tg_gate *g, struct tg_snapshot *s)
 {
-	if (atomic_fetch_add(&s->adopted, 1) + 1 == s->nloops)
-		atomic_store(&g->adopted, s->generation);
+	if (atomic_fetch_add(&s->adopted, 1) + 1 != s->nloops)
+		return;
+	atomic_store(&g->adopted, s->generation);
+	atomic_store(&g->in_force, s->number);
 }
 
 static void swap(struct tg_loop *l, void *arg)
@@ -109,6 +111,7 @@ static void swap(struct tg_loop *l, void *arg)
 
 void tg_gate_publish(struct tg_gate *g, struct tg_snapshot *s)
 {
+	s->number = g->snapshot->number + 1;
 	for (unsigned i = 0; i < g->nloops; i++) {
 		struct publish *p = malloc(sizeof *p);
 		if (!p)

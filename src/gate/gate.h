@@ -4,6 +4,7 @@
  * thread's alone).
  */
 #include "base/id.h"
+#include "gate/proposal.h"
 #include "gate/metrics.h"
 #include "gate/snapshot.h"
 #include "gate/share.h"
@@ -47,9 +48,8 @@ struct tg_gate {
 	struct tg_token_key *token_key; /* NULL: nobody logs in here */
 	_Atomic uint64_t adopted;      /* the store's generation that every loop judges by */
 	const struct tg_config_source *source; /* what a reload reads; NULL: there is nothing to reload */
-	uv_mutex_t settings_lock;      /* one change of data/settings.json at a time */
-	_Atomic bool reload_wanted;    /* as by SIGHUP; then wake */
-	_Atomic uint64_t reloads;      /* tried so far */
+	_Atomic uint64_t in_force;     /* the number of the snapshot that every loop judges by */
+	struct tg_proposals proposals; /* of data/settings.json */
 	struct tg_jobs {
 		uv_mutex_t lock;
 		unsigned running, all;

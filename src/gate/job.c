@@ -56,7 +56,7 @@ static void finish(struct tg_job *j)
 
 static bool in_force(const struct tg_job *j)
 {
-	return atomic_load(&j->gate->adopted) >= j->generation && atomic_load(&j->gate->reloads) >= j->reloads;
+	return atomic_load(&j->gate->adopted) >= j->generation && atomic_load(&j->gate->in_force) >= j->number;
 }
 
 static void look(uv_timer_t *t)

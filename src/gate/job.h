@@ -19,7 +19,7 @@ struct tg_job {
 	struct tg_gate *gate;
 	bool away;              /* it may wait for a slow disk or another machine: in a line of its own, so that the database's work does not wait for that */
 	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
-	uint64_t reloads;       /* set by run: the reload that must have been tried before the answer; 0: none */
+	uint64_t number;        /* set by run: the snapshot that every loop must judge by before the answer; 0: any */
 	unsigned waited_ms;
 	void (*run)(struct tg_job *j);                                   /* on the job pool; touches neither x nor its snapshot */
 	enum tg_step (*answer)(struct tg_job *j, struct tg_exchange *x); /* on x's loop: ANSWERED, or WAIT: something else waits now */

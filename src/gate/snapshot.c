@@ -74,6 +74,11 @@ struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *shared, const struc
 	return s;
 }
 
+void tg_snapshot_drop(struct tg_snapshot *s)
+{
+	destroy(s);
+}
+
 void tg_snapshot_put(struct tg_snapshot *s)
 {
 	if (s && atomic_fetch_sub(&s->refs, 1) == 1)

@@ -36,6 +36,7 @@ struct tg_snapshot {
 	struct tg_models models;
 	struct tg_rate rates[TG_LIMIT_COUNT];
 	uint64_t generation;     /* the store's, of policy.identity */
+	uint64_t number;         /* how many were published before it */
 	_Atomic unsigned adopted; /* loops that judge by it, or never will again */
 	uint32_t held;           /* permissions that at least one key holds (000's 500 texts) */
 };
@@ -44,3 +45,4 @@ struct tg_snapshot {
 struct tg_snapshot *tg_snapshot_new(struct tg_shared_config *config, const struct tg_keyfile *keyfile, struct tg_identity *identity, uint64_t generation,
 				    const struct tg_snapshot *old, unsigned nloops, struct tg_err *err);
 void tg_snapshot_put(struct tg_snapshot *s);
+void tg_snapshot_drop(struct tg_snapshot *s); /* one that was never published */
