@@ -38,7 +38,7 @@ struct control {
 	struct tg_shared_config *shared;
 	struct tg_tickets *tickets; /* NULL: until a certificate is loaded */
 	uv_signal_t term, intr, hup;
-	uv_timer_t look, deadline;
+	uv_timer_t look, deadline, reread; /* reread: started by SIGHUP: after whatever else has come by then */
 	uv_work_t first_work;
 	struct tg_store_watch store;
 	struct tg_learning learning;
@@ -302,6 +302,7 @@ static const char *reload(struct control *c, const struct tg_proposal *change)
 		struct tg_snapshot *s = read_again(c, &source, change, &why, &err);
 		if (s) {
 			why = NULL;
+			uv_timer_stop(&c->reread); /* it was asked for before this one began */
 			take_config(c, s);
 		} else {
 			tg_log(TG_LOG_F_ERROR, "config.reload_failed", "s:why", err.text, NULL);
@@ -313,12 +314,19 @@ static const char *reload(struct control *c, const struct tg_proposal *change)
 	return why;
 }
 
+static void on_reread(uv_timer_t *t)
+{
+	struct control *c = t->data;
+	if (!c->stopping && c->open)
+		reload(c, NULL);
+}
+
+/* It only asks: one reload does for all that came meanwhile, and SIGTERM is seen between two. */
 static void on_hup(uv_signal_t *s, int signum)
 {
 	(void)signum;
 	struct control *c = s->data;
-	if (!c->stopping && c->open)
-		reload(c, NULL);
+	uv_timer_start(&c->reread, on_reread, 0, 0);
 }
 
 static void take_change(struct control *c)
@@ -513,7 +521,8 @@ static void open_control(struct control *c)
 	c->term.data = c->intr.data = c->hup.data = c;
 	uv_timer_init(l, &c->look);
 	uv_timer_init(l, &c->deadline);
-	c->look.data = c->deadline.data = c;
+	uv_timer_init(l, &c->reread);
+	c->look.data = c->deadline.data = c->reread.data = c;
 	uv_async_init(l, &c->gate.wake, on_wake);
 	c->gate.wake.data = c;
 	uv_signal_start(&c->term, on_term, SIGTERM);

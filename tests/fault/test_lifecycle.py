@@ -214,6 +214,32 @@ def test_a_reload_while_draining_does_no_harm(gate, worker, more):
     assert ended(g) == 0
 
 
+def test_many_reloads_are_asked_for_and_few_are_done(gate, worker, tmp_path):
+    """Asked for faster than they can be done, one does for all that came meanwhile, the last one asked for sees what is there by then, and SIGTERM does not wait for the rest."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text("\n".join(f"{n:032x}" for n in range(20000)))
+    keys.chmod(0o600)
+    g = gate(models=[model("one", worker())], env={"CHAPKIT_API_KEY_FILE": str(keys)})
+
+    def done():
+        return sum(r.get("event") == "config.reloaded" for r in g.log())
+
+    def storm():
+        for _ in range(100):
+            os.kill(g.pid, signal.SIGHUP)
+            time.sleep(0.001)
+
+    storm()
+    g.write_config(models=[model("two", worker())])
+    os.kill(g.pid, signal.SIGHUP)
+    until(lambda: models_of(g) == ["two"], 3 * SLOW, "the last one's models")
+    before = done()
+    assert 1 <= before < 50
+    storm()
+    os.kill(g.pid, signal.SIGTERM)
+    assert ended(g) == 0 and done() - before < 50
+
+
 def test_asked_twice_it_does_not_wait(gate, worker):
     """A second SIGTERM is the deadline come early: what runs is cut, and the end is still an orderly one."""
     w = worker().behave(chunks=10_000, pace=0.05, text="x" * 20_000)
