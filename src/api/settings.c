@@ -127,7 +127,7 @@ static const char *no_table(const char *table, struct tg_err *err)
 }
 
 /* One option and its new value (null: as if it had not been set here). */
-static bool allowed_one(struct tg_exchange *x, const char *table, const char *name, const json_t *v, enum tg_step *answered)
+static bool allowed_one(struct tg_exchange *x, const char *table, const char *name, const json_t *v, bool *strong, enum tg_step *answered)
 {
 	struct tg_err err;
 	char field[160], why[700];
@@ -138,6 +138,12 @@ static bool allowed_one(struct tg_exchange *x, const char *table, const char *na
 		*answered = tg_field_fault(x, field, why);
 		return false;
 	}
+	if (tg_setting_needs_all(table, name) && x->perms != TG_PERM_ALL) {
+		snprintf(why, sizeof why, "Insufficient permissions: %s is changed by nobody but who holds all of them.", field);
+		*answered = tg_answer_problem(x, TG_E_forbidden, "forbidden", why, field, NULL);
+		return false;
+	}
+	*strong |= tg_setting_needs_all(table, name);
 	const char *origin = tg_config_origin(x->snap->config, table, name);
 	if (origin && strncmp(origin, "environment ", 12) == 0) {
 		snprintf(why, sizeof why, "%s is set by the %.120s, which has the last word.", field, origin);
@@ -147,8 +153,8 @@ static bool allowed_one(struct tg_exchange *x, const char *table, const char *na
 	return true;
 }
 
-/* True: every option of the patch may be changed here, to the value it has there, and is not held by a variable. */
-static bool allowed(struct tg_exchange *x, const json_t *patch, enum tg_step *answered)
+/* True: every option of the patch may be changed here and by this caller, to the value it has there, and is not held by a variable. strong: one needs all permissions. */
+static bool allowed(struct tg_exchange *x, const json_t *patch, bool *strong, enum tg_step *answered)
 {
 	const char *table, *name;
 	json_t *values, *v;
@@ -159,13 +165,13 @@ static bool allowed(struct tg_exchange *x, const json_t *patch, enum tg_step *an
 			return false;
 		}
 		json_object_foreach(values, name, v)
-			if (!allowed_one(x, table, name, v, answered))
+			if (!allowed_one(x, table, name, v, strong, answered))
 				return false;
 	}
 	return true;
 }
 
-static enum tg_step start(struct tg_exchange *x, json_t *patch)
+static enum tg_step start(struct tg_exchange *x, json_t *patch, bool strong)
 {
 	struct settings_job *s = x->gl->gate->source ? calloc(1, sizeof *s) : NULL;
 	if (!s || !tg_config_data_path(x->snap->config, "settings.json", s->path, sizeof s->path)) {
@@ -176,6 +182,7 @@ static enum tg_step start(struct tg_exchange *x, json_t *patch)
 	s->job.run = run;
 	s->job.answer = answer;
 	s->job.free = job_free;
+	s->job.needs = strong ? TG_PERM_ALL : 0;
 	s->patch = patch;
 	return tg_job_start(x, &s->job);
 }
@@ -184,6 +191,7 @@ enum tg_step tg_api_config_change(struct tg_exchange *x)
 {
 	json_error_t e;
 	enum tg_step answered;
+	bool strong = false;
 	if (!tg_receive_is_json(x->head))
 		return tg_answer_problem(x, TG_E_media_type, "bad_media_type", "Content-Type must be application/json.", NULL, NULL);
 	json_t *patch = json_loadb(x->body.n ? x->body.p : "", x->body.n, JSON_REJECT_DUPLICATES, &e);
@@ -191,13 +199,13 @@ enum tg_step tg_api_config_change(struct tg_exchange *x)
 		json_decref(patch);
 		return tg_answer_problem(x, TG_E_bad_json, "bad_body", "The body must be a JSON object of tables: {\"limits\": {\"api\": \"100/minute\"}}.", NULL, NULL);
 	}
-	if (allowed(x, patch, &answered))
-		return start(x, patch);
+	if (allowed(x, patch, &strong, &answered))
+		return start(x, patch, strong);
 	json_decref(patch);
 	return answered;
 }
 
 enum tg_step tg_api_config_get(struct tg_exchange *x)
 {
-	return start(x, NULL);
+	return start(x, NULL, false);
 }

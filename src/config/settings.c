@@ -7,16 +7,30 @@
 #include "config/loader.h"
 #include <errno.h>
 
+struct named {
+	const char *table, *name;
+};
+
+static bool among(const struct named *v, size_t n, const char *table, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(v[i].table, table) == 0 && strcmp(v[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 static bool too_strong(const struct tg_option *o)
 {
-	static const struct {
-		const char *table, *name;
-	} never[] = { { "", "profile" }, { "auth", "require_auth" }, { "server", "trusted_proxies" }, { "server", "hosts" }, { "server", "cors_origins" }, { "server", "cors_credentials" },
+	static const struct named never[] = { { "", "profile" }, { "auth", "require_auth" }, { "server", "trusted_proxies" }, { "server", "hosts" }, { "server", "cors_origins" }, { "server", "cors_credentials" },
 		    { "auth", "guesses" }, { "auth", "password_guesses" }, { "metrics", "loopback" }, { "log", "debug" } };
-	for (unsigned i = 0; i < sizeof never / sizeof *never; i++)
-		if (strcmp(never[i].table, o->table) == 0 && strcmp(never[i].name, o->name) == 0)
-			return true;
-	return o->type == TG_OPT_STR || tg_opt_secret(o->type) || o->type == TG_OPT_KEYS || o->type == TG_OPT_ARTIFACTS || o->type == TG_OPT_LISTEN;
+	return among(never, sizeof never / sizeof *never, o->table, o->name) || o->type == TG_OPT_STR || tg_opt_secret(o->type) || o->type == TG_OPT_KEYS || o->type == TG_OPT_ARTIFACTS || o->type == TG_OPT_LISTEN;
+}
+
+bool tg_setting_needs_all(const char *table, const char *name)
+{
+	static const struct named own[] = { { "limits", "enabled" }, { "limits", "key_requests" }, { "limits", "key_tokens_per_minute" }, { "limits", "key_in_flight" },
+					    { "log", "level" }, { "log", "rotate_bytes" }, { "log", "rotate_keep" } };
+	return among(own, sizeof own / sizeof *own, table, name);
 }
 
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err)

@@ -10,6 +10,8 @@
 
 /* NULL: may be changed while the gate runs. Else why not, without the option's name: "" for no such option (err has the nearest known name), or a sentence. */
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err);
+/* Whether it would free its holder of bounds, or his requests of the log: only who holds all permissions changes it. */
+bool tg_setting_needs_all(const char *table, const char *name);
 /* Whether the option, one that may be changed, takes this value by itself. False: why, without the option's name. */
 bool tg_setting_takes(const char *table, const char *name, const json_t *v, struct tg_err *why);
 /* The file; a new reference. An empty object where there is none. NULL: it cannot be read; err. */

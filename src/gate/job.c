@@ -106,13 +106,27 @@ static void next_one(struct tg_jobs *l)
 	uv_mutex_unlock(&l->lock);
 }
 
+static bool may_still(const struct tg_job *j, struct tg_exchange *x)
+{
+	if (tg_judge_again(x) != TG_NEXT)
+		return false;
+	uint32_t missing = j->needs & ~x->perms;
+	if (!missing)
+		return true;
+	char names[TG_PERMS_TEXT], text[TG_PERMS_TEXT + 64];
+	tg_perms_text(missing, ", ", names);
+	snprintf(text, sizeof text, "Insufficient permissions: this needs %s besides.", names);
+	tg_answer_problem(x, TG_E_forbidden, "forbidden", text, NULL, NULL);
+	return false;
+}
+
 /* Nobody waits for it any more, or whoever does was taken away while it stood in line: it is not done. */
 static void my_turn(struct tg_loop *l, void *arg)
 {
 	struct tg_job *j = arg;
 	struct tg_exchange *x = j->x;
 	(void)l;
-	if (x && tg_judge_again(x) == TG_NEXT) {
+	if (x && may_still(j, x)) {
 		begin(j);
 		return;
 	}

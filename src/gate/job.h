@@ -18,6 +18,7 @@ struct tg_job {
 	struct tg_exchange *x;  /* NULL: it has left */
 	struct tg_gate *gate;
 	bool away;              /* it may wait for a slow disk or another machine: in a line of its own, so that the database's work does not wait for that */
+	uint32_t needs;         /* permissions that the caller must hold, all of them, when its turn comes */
 	uint64_t generation;    /* set by run: what every loop must have adopted before the answer (tg_store_write); 0: nothing */
 	uint64_t number;        /* set by run: the snapshot that every loop must judge by before the answer; 0: any */
 	unsigned waited_ms;

@@ -163,3 +163,37 @@ def test_changes_at_once_are_all_kept(gate):
     with ThreadPoolExecutor(5) as pool:
         assert set(pool.map(lambda n: g.client(ADMIN).patch(CONFIG, json={"limits": {n: "7/hour"}}).status_code, names)) == {200}
     assert g.client(ADMIN).get(CONFIG).json()["settings"]["limits"] == dict.fromkeys(names, "7/hour")
+
+
+@pytest.mark.parametrize("patch,field", [
+    ({"limits": {"enabled": False}}, "limits.enabled"), ({"limits": {"enabled": None}}, "limits.enabled"), ({"limits": {"key_requests": "off"}}, "limits.key_requests"),
+    ({"limits": {"key_requests": None}}, "limits.key_requests"), ({"limits": {"key_tokens_per_minute": 0}}, "limits.key_tokens_per_minute"), ({"limits": {"key_in_flight": 0}}, "limits.key_in_flight"),
+    ({"log": {"level": "error"}}, "log.level"), ({"log": {"rotate_bytes": 1}}, "log.rotate_bytes"), ({"log": {"rotate_keep": 1}}, "log.rotate_keep")])
+def test_nobody_frees_himself(g, patch, field):
+    """Of his own bounds and of the log: with write_config alone, 403 with the option; with all permissions, 200."""
+    made = g.client(ADMIN).post("/api/v1/auth/api-keys", json={"name": "k", "permissions": ["write_config", "read_models"]}).json()
+    c = g.client(made["key"])
+    r = c.patch(CONFIG, json={"limits": {"ml": "5/minute", **patch.get("limits", {})}, **{t: v for t, v in patch.items() if t != "limits"}})
+    assert r.status_code == 403 and r.json()["code"] == "PERMISSION_DENIED" and field in r.json()["message"] and r.json()["error"]["param"] == field, r.text
+    assert g.client(ADMIN).get(CONFIG).json() == {"settings": {}}
+    assert c.patch(CONFIG, json={"limits": {"ml": "5/minute"}}).status_code == 200
+    assert g.client(ADMIN).patch(CONFIG, json=patch).status_code == 200
+
+
+def test_who_lost_a_permission_meanwhile_changes_nothing(gate, tmp_path):
+    """A change in line behind others is judged again when its turn comes, by all the permissions that it needs."""
+    g = gate(env={"INFERNO_ADMIN_PASSWORD": "correct horse battery", **many_keys(tmp_path)}, toml={"limits": {"api": "off"}})
+    login = g.client().post("/api/v1/auth/login", json={"username": "admin", "password": "correct horse battery"}).json()
+    start = time.monotonic()
+    assert g.client(ADMIN).patch(CONFIG, json={"limits": {"ml": "99/minute"}}).status_code == 200
+    n = max(3, min(40, round(2 / (time.monotonic() - start))))
+    with ThreadPoolExecutor(n + 1) as pool:
+        before = [pool.submit(lambda c, i: c.patch(CONFIG, json={"limits": {"ml": f"{i + 1}/minute"}}).status_code, g.client(ADMIN, timeout=60), i) for i in range(n)]
+        time.sleep(0.1)
+        last = pool.submit(g.client(login["token"], timeout=60).patch, CONFIG, json={"limits": {"enabled": False}})
+        time.sleep(0.1)
+        assert run_cli("users", "permissions", "admin", "--permissions", "write_config,read_models", cwd=g.dir, env=g.env).returncode == 0
+        time.sleep(0.3)  # it is looked at four times a second
+        assert not all(b.done() for b in before)
+        assert {b.result() for b in before} == {200} and last.result().status_code == 403, last.result().text
+    assert "enabled" not in g.client(ADMIN).get(CONFIG).json()["settings"]["limits"]
