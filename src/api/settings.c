@@ -157,11 +157,18 @@ static bool allowed_one(struct tg_exchange *x, const char *table, const char *na
 static bool allowed(struct tg_exchange *x, const json_t *patch, bool *strong, enum tg_step *answered)
 {
 	const char *table, *name;
+	char field[64];
 	json_t *values, *v;
 	struct tg_err err;
 	json_object_foreach((json_t *)(uintptr_t)patch, table, values) {
 		if (!json_is_object(values)) {
 			*answered = tg_field_fault(x, table, no_table(table, &err));
+			return false;
+		}
+		const char *fault = json_object_size(values) ? NULL : tg_setting_table_fault(table, &err);
+		if (fault) {
+			snprintf(field, sizeof field, "%.60s", table);
+			*answered = tg_field_fault(x, field, fault);
 			return false;
 		}
 		json_object_foreach(values, name, v)

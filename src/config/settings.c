@@ -33,6 +33,17 @@ bool tg_setting_needs_all(const char *table, const char *name)
 	return among(own, sizeof own / sizeof *own, table, name);
 }
 
+const char *tg_setting_table_fault(const char *table, struct tg_err *err)
+{
+	if (strcmp(table, "model") == 0)
+		return "models are changed in tollgate.toml only";
+	if (!*table || tg_option_table_known(table))
+		return NULL;
+	tg_err_set(err, "there is no such table");
+	tg_option_suggest_table(table, err);
+	return err->text;
+}
+
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err)
 {
 	if (strcmp(table, "model") == 0)

@@ -10,6 +10,8 @@
 
 /* NULL: may be changed while the gate runs. Else why not, without the option's name: "" for no such option (err has the nearest known name), or a sentence. */
 const char *tg_setting_fault(const char *table, const char *name, struct tg_err *err);
+/* The same of a table, whether or not any option of it is named. */
+const char *tg_setting_table_fault(const char *table, struct tg_err *err);
 /* Whether it would free its holder of bounds, or his requests of the log: only who holds all permissions changes it. */
 bool tg_setting_needs_all(const char *table, const char *name);
 /* Whether the option, one that may be changed, takes this value by itself. False: why, without the option's name. */

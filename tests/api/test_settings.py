@@ -52,6 +52,7 @@ def test_a_change_is_in_force_and_stays(g):
     ({"server": {"max_buffered_bytes": 1048576}}, "max_buffered_bytes"), ({"": {"profile": "dev"}}, "on profile: is changed in tollgate.toml only"),
     ({"profile": "dev"}, "on profile: is changed in tollgate.toml only"), ({"model": {"command": ["x"]}}, "on model.command: models are changed in tollgate.toml only"),
     ({"server": {"cors_origins": ["https://evil.example"]}}, "cors_origins"), ({"server": {"cors_credentials": True}}, "cors_credentials"), ({"auth": {"guesses": "off"}}, "auth.guesses"),
+    ({"nope": {}}, "on nope: there is no such table"), ({"limit": {}}, "limits"), ({"model": {}}, "on model: models are changed in tollgate.toml only"),
     ({"auth": {"password_guesses": "1000000/second"}}, "auth.password_guesses"), ({"auth": {"guesses": None}}, "auth.guesses"), ({"log": {"level": 3}}, "level"),
 ])
 def test_what_is_refused_changes_nothing(g, patch, says):
@@ -64,7 +65,7 @@ def test_what_is_refused_changes_nothing(g, patch, says):
 @pytest.mark.parametrize("patch,field,why", [
     ({"limits": {"infer": "often"}}, "limits.infer", "N/minute"), ({"server": {"max_prompt_chars": "x"}}, "server.max_prompt_chars", "whole number"), ({"server": {"max_prompt_chars": 0}}, "server.max_prompt_chars", "must be from 1"),
     ({"limits": {"enabled": 1}}, "limits.enabled", "true or false"), ({"server": {"cors_methods": ["get"]}}, "server.cors_methods", "capital"), ({"limits": {"infr": "1/minute"}}, "limits.infr", "infer"),
-    ({"": {"profile": "dev"}}, "profile", "tollgate.toml"),
+    ({"": {"profile": "dev"}}, "profile", "tollgate.toml"), ({"nope": {}}, "nope", "no such table"),
     ({"limits": {"ml": "5/minute"}, "server": {"max_buffered_bytes": 1048576}}, "server.max_buffered_bytes", "less than max_body_bytes"),
     ({"server": {"max_body_bytes": 1 << 30}, "limits": {"ml": "5/minute"}}, "server.max_body_bytes", "max_buffered_bytes is less than")])
 def test_what_is_wrong_is_named(g, patch, field, why):
