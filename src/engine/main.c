@@ -5,6 +5,7 @@
  * It runs itself once more where the environment does not tell OpenBLAS to work with one thread: that library starts its threads before main does, and they would be outside the sandbox and
  * in the way of the zygote. Our own work is spread over threads where that pays, in training, and is the same bit for bit whatever their number.
  */
+#include "base/landlock.h"
 #include "base/version.h"
 #include "engine/folder.h"
 #include "engine/loaded.h"
@@ -177,8 +178,8 @@ static bool bound(const struct tg_service *s, struct tg_err *err)
 	const struct tg_sandbox box = { .read = read, .nread = 2, .write = s->spool };
 	if (!tg_sandbox_enter(&box, &files, err))
 		return false;
-	if (!files)
-		fputs("tollgate-engine: warning: this kernel has no Landlock: what files can be read is bounded by this user's rights alone\n", stderr);
+	if (files < 0)
+		fprintf(stderr, "tollgate-engine: warning: %s: what files can be read is bounded by this user's rights alone\n", tg_landlock_lack(files));
 	return true;
 }
 

@@ -12,6 +12,7 @@
  * here because the headers of Debian 12 know version 2.
  */
 #include "engine/sandbox.h"
+#include "base/landlock.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -159,7 +160,6 @@ bool tg_sandbox_enter(const struct tg_sandbox *s, int *files, struct tg_err *err
 		tg_err_set(err, "no new privileges: %s", strerror(errno));
 		return false;
 	}
-	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	*files = version > 0 ? (int)version : 0;
-	return (!*files || bound_files(s, *files, err)) && bound_calls(err);
+	*files = tg_landlock_version();
+	return (*files < 0 || bound_files(s, *files, err)) && bound_calls(err);
 }

@@ -11,5 +11,5 @@ struct tg_sandbox {
 	unsigned nread;
 	int write;        /* the folder in which files may be made, read and removed */
 };
-/* One thread only may be running. *files: 0: this kernel has no Landlock, or has it switched off, and only the system calls are bounded; else Landlock's version. False: err; then nothing may be served. */
+/* One thread only may be running. *files: Landlock's version; negative: there is none here (tg_landlock_lack says why), and only the system calls are bounded. False: err; then nothing may be served. */
 bool tg_sandbox_enter(const struct tg_sandbox *s, int *files, struct tg_err *err);

@@ -6,6 +6,8 @@
  */
 #include "pool/engine.h"
 #include "base/clock.h"
+#include "base/landlock.h"
+#include "base/log.h"
 #include "pool/health.h"
 #include <errno.h>
 #include <limits.h>
@@ -265,6 +267,14 @@ static bool make(struct tg_engine *e, struct tg_err *err)
 	return tg_models_build(&e->models, e->config, NULL, e->nloops, err);
 }
 
+/* The engine says so too, but among the lines of all workers. */
+static void say_unbounded(void)
+{
+	int version = tg_landlock_version();
+	if (version < 0)
+		tg_log(TG_LOG_F_WARN, "engine.files_not_bounded", "t:why", tg_landlock_lack(version), NULL);
+}
+
 const struct tg_models *tg_engine_turn(struct tg_engine *e, bool *retry, struct tg_err *err)
 {
 	*retry = false;
@@ -282,9 +292,11 @@ const struct tg_models *tg_engine_turn(struct tg_engine *e, bool *retry, struct 
 	uv_mutex_lock(&e->lock);
 	snprintf(e->why, sizeof e->why, "%.250s", ok ? "" : err->text);
 	uv_mutex_unlock(&e->lock);
-	if (ok)
+	if (ok) {
+		say_unbounded();
 		atomic_store(&e->made, &e->models);
-	else
+	}
+	if (!ok)
 		atomic_store(&e->wanted, false); /* the next who wants it tries again */
 	tg_engine_changed(e);
 	return ok ? &e->models : NULL;

@@ -5,10 +5,13 @@ unnoticed.
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from lib import gate as lib
+from lib import ml
 from lib.gate import BINARY, REPORT, clean_env
 
 TOOL = (BINARY.resolve().parent if BINARY.exists() else BINARY.parent) / "sandbox_tool"
@@ -43,7 +46,7 @@ def tries(tmp_path_factory):
         pytest.fail(f"{TOOL} is missing: build it")
     folder = tmp_path_factory.mktemp("sandbox")
     inside, outside = run(folder, "in"), run(folder, "out")
-    if not inside["landlock"]:
+    if inside["landlock"] < 0:
         pytest.skip("this kernel has no Landlock")
     return inside, outside
 
@@ -66,3 +69,42 @@ def test_no_signal_reaches_the_gate(tries):
     inside, outside = tries
     assert outside["kill_parent"] == 0
     assert inside["kill_parent"] == (errno.EPERM if inside["landlock"] >= 6 else 0)
+
+
+# A program under a filter like that of systemd 252's @system-service: errno and the calls it is the answer to, the program, its arguments.
+FILTERED = """
+import ctypes, os, sys
+seccomp = ctypes.CDLL("libseccomp.so.2")
+seccomp.seccomp_init.restype = ctypes.c_void_p
+f = ctypes.c_void_p(seccomp.seccomp_init(0x7fff0000))
+for name in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"):
+    nr = seccomp.seccomp_syscall_resolve_name(name.encode())
+    assert nr > 0 and seccomp.seccomp_rule_add(f, 0x00050000 | int(sys.argv[1]), nr, 0) == 0
+assert seccomp.seccomp_load(f) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("number, sentence", [(errno.EPERM, "Landlock is forbidden here by whoever started Tollgate"), (errno.ENOSYS, "this kernel has no Landlock"),
+                                              (errno.EOPNOTSUPP, "this kernel has Landlock switched off")], ids=["forbidden", "none", "off"])
+def test_who_lacks_landlock_is_said_by_engine_and_gate(gate, tmp_path, monkeypatch, number, sentence):
+    filtered = tmp_path / "filtered"
+    filtered.write_text(f"#!{sys.executable}\nimport sys\nsys.argv[1:1] = ['{int(number)}', {str(BINARY)!r}]\n{FILTERED}")
+    filtered.chmod(0o755)
+    monkeypatch.setattr(lib, "BINARY", filtered)
+    g = gate(env=ml.KEYS)
+    c = g.client(ml.TRAIN_KEY)
+    for _ in range(2):
+        assert ml.ended(c, ml.train(c, ml.config(c)).json()["job_id"])["status"] == "completed"
+    assert f"warning: {sentence}" in (g.dir / "logs/workers.log").read_text()
+    said = [e["why"] for e in g.log() if e["event"] == "engine.files_not_bounded"]
+    assert len(said) == 1 and said[0].startswith(sentence)
+
+
+def test_the_unit_lets_the_engine_bound_itself():
+    """systemd 252 has none of these in @system-service."""
+    unit = (Path(__file__).resolve().parents[2] / "deploy/tollgate.service").read_text()
+    filters = [line.partition("=")[2] for line in unit.splitlines() if line.startswith("SystemCallFilter=")]
+    allowed = {name for f in filters if not f.startswith("~") for name in f.split()}
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"} <= allowed
+    assert filters[0] == "@system-service", "the first one decides that it is a list of what is allowed"
