@@ -223,11 +223,24 @@ def real_target(path: str) -> str:
         return path
 
 
+def new_owner(fd: int, path: str) -> None:
+    """What root makes in somebody else's folder is made for him. A container's root often cannot."""
+    with contextlib.suppress(OSError):
+        folder = os.stat(os.path.dirname(path) or ".")
+        if os.geteuid() == 0 and folder.st_uid != 0:
+            os.fchown(fd, folder.st_uid, folder.st_gid)
+
+
 @contextlib.contextmanager
 def locked(path: str):
     """Writers hold this from load to save. The side file stays: removing it would let two writers hold two different ones."""
     try:
-        fd = os.open(real_target(path) + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        name, flags = real_target(path) + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(name, flags | os.O_EXCL, 0o600)
+            new_owner(fd, name)
+        except FileExistsError:
+            fd = os.open(name, flags, 0o600)
     except OSError as e:
         raise Fault(f"{path}: cannot be written: {path}.lock: {os.strerror(e.errno)}") from None
     try:
@@ -252,6 +265,7 @@ def keep_owner(fd: int, target: str) -> None:
     try:
         was = os.stat(target)
     except FileNotFoundError:
+        new_owner(fd, target)
         return
     now = os.fstat(fd)
     if (was.st_uid, was.st_gid) != (now.st_uid, now.st_gid):

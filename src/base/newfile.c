@@ -22,13 +22,53 @@ static int rename_new(const char *from, const char *to)
 	return 0;
 }
 
-/* rename(2) is only durable once the folder is. Some file systems cannot sync one (EINVAL) and are durable without. */
-static bool sync_folder_of(const char *path)
+static int open_folder_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
 	int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	free(folder);
+	return fd;
+}
+
+/* Only for what was made a moment ago, with O_EXCL: a link that he has put there must not get him what it leads to. errno stays. */
+static void new_owner(int fd, const char *path)
+{
+	int e = errno, folder = geteuid() == 0 ? open_folder_of(path) : -1;
+	struct stat of;
+	if (folder >= 0 && fstat(folder, &of) == 0 && of.st_uid != 0)
+		(void)!fchown(fd, of.st_uid, of.st_gid);
+	if (folder >= 0)
+		close(folder);
+	errno = e;
+}
+
+int tg_open_made(const char *path, int flags, mode_t mode)
+{
+	int fd = open(path, flags | O_CREAT | O_EXCL, mode);
+	if (fd >= 0)
+		new_owner(fd, path);
+	else if (errno == EEXIST) /* or a link to where there is none yet */
+		fd = open(path, flags | O_CREAT, mode);
+	return fd;
+}
+
+int tg_new_folder(const char *path, mode_t mode)
+{
+	if (mkdir(path, mode) != 0)
+		return -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0) {
+		new_owner(fd, path);
+		close(fd);
+	}
+	return 0;
+}
+
+/* rename(2) is only durable once the folder is. Some file systems cannot sync one (EINVAL) and are durable without. */
+static bool sync_folder_of(const char *path)
+{
+	int fd = open_folder_of(path);
 	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
 	if (fd >= 0)
 		close(fd);
@@ -59,6 +99,7 @@ enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text)
 	int fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
 		return TG_NOT_MADE;
+	new_owner(fd, path);
 	bool ok = tg_write_all(fd, text) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
 	int e = errno;
 	close(fd);
@@ -77,8 +118,10 @@ enum tg_made tg_newfile(const char *path, mode_t mode, struct tg_slice text)
 static bool keep_owner(int fd, const char *target)
 {
 	struct stat was, is;
-	if (stat(target, &was) != 0)
+	if (stat(target, &was) != 0) {
+		new_owner(fd, target);
 		return errno == ENOENT;
+	}
 	if (fstat(fd, &is) != 0)
 		return false;
 	return (was.st_uid == is.st_uid && was.st_gid == is.st_gid) || fchown(fd, was.st_uid, was.st_gid) == 0;

@@ -1,6 +1,8 @@
 #pragma once
 /*
  * Files that are written whole or not at all: made once and never in the place of another (secrets, first configurations), or put in the place of an older one (key files, settings).
+ *
+ * What root makes in somebody else's folder is made for him: all of these give it to the folder's owner, where that can be (a container's root often cannot).
  */
 #include "base/slice.h"
 #include <limits.h>
@@ -23,4 +25,7 @@ int tg_replace_begin(const char *path, char **temp);
 bool tg_replace_end(int fd, char *temp, const char *path, bool keep);
 /* Gives what has that name (a link itself, not what it leads to) the name `path` and `tail`, or the first of -2 to -99 behind it that nobody has; a file becomes 0600. Durable. False: errno (EEXIST: all of them are taken). */
 bool tg_move_aside(const char *path, const char *tail, char out[PATH_MAX]);
+/* open(2) with O_CREAT, and mkdir(2); with the owner as above. */
+int tg_open_made(const char *path, int flags, mode_t mode);
+int tg_new_folder(const char *path, mode_t mode);
 bool tg_write_all(int fd, struct tg_slice text); /* false: errno */

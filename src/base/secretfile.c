@@ -86,7 +86,7 @@ static bool make_folder_of(const char *path)
 		return true;
 	memcpy(folder, path, n);
 	folder[n] = '\0';
-	return mkdir(folder, 0700) == 0 || errno == EEXIST;
+	return tg_new_folder(folder, 0700) == 0 || errno == EEXIST;
 }
 
 static enum tg_made make_file(const char *path)

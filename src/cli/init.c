@@ -56,7 +56,7 @@ static bool path_in(char out[PATH_BYTES], const char *dir, const char *name)
 static bool make_folder(const char *path, mode_t mode)
 {
 	struct stat st;
-	if (mkdir(path, mode) == 0)
+	if (tg_new_folder(path, mode) == 0)
 		return true;
 	if (errno == EEXIST && stat(path, &st) == 0) {
 		if (mode == 0700 && (st.st_mode & 022))

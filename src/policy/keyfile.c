@@ -339,7 +339,7 @@ int tg_keyfile_lock(const char *path, struct tg_err *err)
 		free(target);
 		return -1;
 	}
-	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = tg_open_made(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		tg_err_set(err, "%s: cannot be written: %s.lock: %s", path, path, strerror(errno));
 	} else {

@@ -6,6 +6,7 @@
  * from its first byte (SQLite gives its -wal and -shm files the database's mode).
  */
 #include "store/db.h"
+#include "base/newfile.h"
 #include "store/migrations.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -290,12 +291,12 @@ static bool make_file(const char *path, struct tg_err *err)
 	const char *slash = strrchr(path, '/');
 	if (slash && slash != path) {
 		snprintf(dir, sizeof dir, "%.*s", (int)(slash - path), path);
-		if (mkdir(dir, 0700) && errno != EEXIST) {
+		if (tg_new_folder(dir, 0700) && errno != EEXIST) {
 			tg_err_set(err, "%s: cannot be made: %s", dir, strerror(errno));
 			return false;
 		}
 	}
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = tg_open_made(path, O_RDWR | O_CLOEXEC, 0600); /* its -wal and -shm get this one's owner, from SQLite */
 	if (fd < 0) {
 		tg_err_set(err, "%s: cannot be opened: %s", path, strerror(errno));
 		return false;

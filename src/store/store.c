@@ -42,6 +42,7 @@ struct tg_store {
 	uint32_t secret;          /* a number that goes with the secret of the digests */
 	const char *secret_from;  /* for people */
 	bool fresh;               /* there never was a database here: it is made by the first who needs one */
+	bool made;                /* by us, at the last try: there is nobody in it */
 	bool looks;               /* only for looking at: it is not made */
 	struct tg_db *empty;      /* what is read while there is none; NULL: nobody has yet */
 	bool lost;                /* it was away, and that was said */
@@ -212,7 +213,26 @@ static struct tg_db *nothing(struct tg_store *s, struct tg_err *err)
 	return s->empty;
 }
 
-static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
+/* Who is known, by the file, where the database does not tell. Where that cannot be had, nobody may be told that he is unknown. NULL: no memory. */
+static struct tg_identity *as_last_known(struct tg_store *s)
+{
+	struct tg_identity *d = tg_known_read(s->known, s->uses);
+	return d ? d : tg_identity_blind_new();
+}
+
+/* There was none, and now there is one that cannot be had: it may hold anybody. */
+static void appeared_away(struct tg_store *s, const struct tg_err *err)
+{
+	struct tg_identity *d = s->made ? NULL : as_last_known(s);
+	if (!d && !s->made)
+		return; /* looked at again in a moment */
+	s->fresh = false;
+	if (d)
+		put_in_force(s, d, false);
+	lose(s, err);
+}
+
+static enum tg_db_result reach_now(struct tg_store *s, struct tg_err *err)
 {
 	if (s->db)
 		return TG_DB_OK;
@@ -227,11 +247,12 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 	enum tg_db_result why = hold_folder(s, err);
 	if (why != TG_DB_OK)
 		return why;
-	s->db = tg_db_open(s->url, s->fresh, NULL, &why, err);
+	bool missing = false;
+	s->db = tg_db_open(s->url, s->fresh, &missing, &why, err);
 	s->tried_us = tg_mono_us();
+	s->made = s->fresh && missing && access(path_of(s->url), F_OK) == 0;
 	if (!s->db)
 		return why;
-	s->fresh = false;
 	s->tried_us = 0;
 	(void)hold_folder(s, err); /* it may have been made just now */
 	why = same_secret(s, err);
@@ -241,6 +262,7 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 		lose(s, err);
 		return why;
 	}
+	s->fresh = false;
 	atomic_store(&s->state, TG_STORE_OK);
 	if (s->lost)
 		tg_log(TG_LOG_F_INFO, "store.back", NULL);
@@ -248,6 +270,15 @@ static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
 	tg_db_close(s->empty);
 	s->empty = NULL;
 	return TG_DB_OK;
+}
+
+static enum tg_db_result reach(struct tg_store *s, struct tg_err *err)
+{
+	uint64_t before = s->tried_us;
+	enum tg_db_result r = reach_now(s, err);
+	if (r != TG_DB_OK && s->fresh && s->tried_us != before && access(path_of(s->url), F_OK) == 0)
+		appeared_away(s, err);
+	return r;
 }
 
 struct tg_identity *tg_store_identity(struct tg_store *s, uint64_t *generation)
@@ -604,20 +635,20 @@ static bool take_secret(struct tg_store *s, const struct tg_secret *given, void 
 	return ok;
 }
 
-/* A start in a time without the database: with what it last said. Where that cannot be had, nobody may be told that he is unknown. */
+/* A start in a time without the database: with what it last said. */
 static bool begin_away(struct tg_store *s, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
 {
 	char text[1024];
 	const char *known = tg_known_path(s->known);
-	s->identity = tg_known_read(s->known, s->uses);
-	if (s->identity)
-		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
-	else
-		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove both", err->text, known);
-	if (!s->identity && !(s->identity = tg_identity_blind_new())) {
+	s->identity = as_last_known(s);
+	if (!s->identity) {
 		tg_err_set(err, "out of memory");
 		return false;
 	}
+	if (!tg_identity_blind(s->identity))
+		snprintf(text, sizeof text, "the database is away (%s): %zu keys are known from %s", err->text, tg_identity_keys(s->identity), known);
+	else
+		snprintf(text, sizeof text, "the database is away (%s), and %s does not tell who its keys and users are: they are answered 503, and this gate is not ready, until it is back. To begin without them remove both", err->text, known);
 	atomic_fetch_add(&s->generation, 1);
 	s->lost = true;
 	if (warn)

@@ -397,6 +397,17 @@ def test_root_keeps_the_owner(cli):
     assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (NOBODY, NOBODY, 0o600)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
+@pytest.mark.parametrize("command", [["generate"], ["add", KEY]], ids=["generate", "add"])
+def test_root_makes_it_for_the_folders_owner(cli, command):
+    """A file of root's own would stop the next start of the service."""
+    os.chown(cli.cwd, NOBODY, NOBODY)
+    cli.ok(*command)
+    for path in (cli.file, cli.file.with_name("api_keys.json.lock")):
+        st = path.stat()
+        assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (NOBODY, NOBODY, 0o600), path
+
+
 def test_parallel_adds_lose_nothing(tmp_path):
     """S1-22: both programs at once on one file: every key is there afterwards, and a reader never sees half a file."""
     clis = [Cli("binary", tmp_path), Cli("script", tmp_path)]
