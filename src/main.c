@@ -2,6 +2,7 @@
  * The command line: one row per subcommand. A command gets its own name as argv[0] and answers the exit status: 0 done, 1 failed, 2 wrong usage or
  * a configuration that cannot be used. Each command explains itself with --help; this file only knows their names.
  */
+#include "base/standard.h"
 #include "base/version.h"
 #include "cli/cli.h"
 #include "pool/keeper.h"
@@ -136,6 +137,7 @@ static int help(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	tg_standard_open();
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

@@ -6,6 +6,7 @@
  * in the way of the zygote. Our own work is spread over threads where that pays, in training, and is the same bit for bit whatever their number.
  */
 #include "base/landlock.h"
+#include "base/standard.h"
 #include "base/version.h"
 #include "engine/folder.h"
 #include "engine/loaded.h"
@@ -216,6 +217,7 @@ int main(int argc, char **argv)
 	struct tg_err err;
 	int listening;
 	bool left;
+	tg_standard_open();
 	const char *blas = getenv("OPENBLAS_NUM_THREADS");
 	if (!blas || strcmp(blas, "1") != 0) {
 		setenv("OPENBLAS_NUM_THREADS", "1", 1);

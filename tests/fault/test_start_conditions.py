@@ -1,0 +1,35 @@
+"""What a gate is started with that is none of its own: descriptors that are closed."""
+import os
+
+import httpx
+import pytest
+
+from lib import gate as lib
+from lib.gate import ADMIN, BINARY, free_port, model
+from lib.raw import SLOW, until
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stdout", "stderr", "all"])
+def test_closed_descriptors(gate, worker, monkeypatch, tmp_path, closed):
+    """libuv aborts where it is to close a descriptor of its own that is 0, 1 or 2; and what is said on stderr went into a socket or a secret's file."""
+    wrapped = tmp_path / "wrapped"
+    wrapped.write_text(f'#!/bin/sh\nexec {BINARY} "$@" {closed}\n')
+    wrapped.chmod(0o755)
+    monkeypatch.setattr(lib, "BINARY", wrapped)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    g = gate(models=[model("m", worker())], listen=[f"127.0.0.1:{port}"], start=False)
+    g.start(wait=False)
+
+    def answers():
+        try:
+            return httpx.get(url + "/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+    until(answers, 10 * SLOW, "the gate's being ready")
+    ours = {int(fd): os.readlink(f"/proc/{g.pid}/fd/{fd}") for fd in "012"}
+    assert [fd for i, fd in enumerate(("<&-", ">&-", "2>&-")) if fd in closed.split() and ours[i] != "/dev/null"] == [], ours
+    r = g.client(ADMIN, url=url).post("/v1/chat/completions", json={"model": "m", "messages": [{"role": "user", "content": "x"}]})
+    assert r.status_code == 200
+    g.stop()
+    assert g.log()[-1]["event"] == "gate.ended"
