@@ -55,6 +55,7 @@ enum tg_step tg_credit_hindered(struct tg_credit_task *t, struct tg_exchange *x)
 	case TG_CREDIT_LOST: return tg_answer_problem(x, TG_E_unavailable, "worker_gone", "The engine ended, or is not ready; try again.", NULL, "Retry-After: 2\r\n");
 	case TG_CREDIT_BUSY: return tg_answer_problem(x, TG_E_unavailable, "busy", "The engine has too much to do; try again.", NULL, "Retry-After: 2\r\n");
 	case TG_CREDIT_NO_ROOM: return tg_spool_full(x);
+	case TG_CREDIT_NO_SPOOL: return tg_spool_away(x);
 	case TG_CREDIT_STORE: return tg_stored_fault(x, t->r, &t->err);
 	case TG_CREDIT_FULL: return tg_answer_problem(x, TG_E_unavailable, "queue_full", "Too many jobs are waiting; try again.", NULL, "Retry-After: 30\r\n");
 	case TG_CREDIT_KEY_FULL: return tg_key_jobs_full(x, t->config->config->ml_key_jobs);

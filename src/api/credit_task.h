@@ -15,6 +15,7 @@ enum tg_credit_end {
 	TG_CREDIT_LOST,    /* the engine ended, or is not ready */
 	TG_CREDIT_BUSY,    /* it has too much to do */
 	TG_CREDIT_NO_ROOM, /* it has no room for the data */
+	TG_CREDIT_NO_SPOOL, /* it cannot write the data, room or not */
 	TG_CREDIT_STORE,   /* r, err */
 	TG_CREDIT_FULL,    /* too many jobs wait */
 	TG_CREDIT_KEY_FULL, /* too many of this key do */

@@ -81,6 +81,11 @@ static bool read_dataset(struct training *p, json_t *name)
 		p->t.tree = answer;
 		return true;
 	}
+	if (status == 500) {
+		ok = tg_credit_ends(&p->t, tg_spool_is_away(answer) ? TG_CREDIT_NO_SPOOL : TG_CREDIT_BROKEN);
+		json_decref(answer);
+		return ok;
+	}
 	const char *field = json_string_value(json_object_get(answer, "field")), *why = json_string_value(json_object_get(answer, "why"));
 	char text[400];
 	snprintf(text, sizeof text, "%s%s%s", field && strcmp(field, "dataset") != 0 ? field : "", field && strcmp(field, "dataset") != 0 && *field ? ": " : "", why ? why : "");

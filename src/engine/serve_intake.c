@@ -134,15 +134,17 @@ static void put_answer(struct tg_buf *b, const struct tg_frame *f, const char *t
 	tg_buf_lit(b, "}\n");
 }
 
-static bool write_frame(struct tg_service *s, const struct tg_frame *f, const char *name, struct tg_err *err)
+static bool write_frame(struct tg_service *s, const struct tg_frame *f, const char *name, bool *full, struct tg_err *err)
 {
 	uint64_t bytes = tg_frame_bytes(f);
 	const char *why = tg_room_take(&s->room, bytes);
+	*full = why != NULL;
 	if (why) {
 		tg_err_set(err, "%s", why);
 		return false;
 	}
 	bool ok = tg_frame_write(f, s->spool, name, err);
+	*full = !ok && (errno == ENOSPC || errno == EDQUOT);
 	tg_room_done(&s->room, bytes, ok);
 	return ok;
 }
@@ -154,15 +156,19 @@ static void finish(struct tg_service *s, struct tg_http *h, struct intake *in, s
 	struct tg_slice members = { 0 };
 	char hash[65] = "", name[TG_ID_LEN + 8];
 	struct tg_err err;
+	bool full;
 	if (!tg_frame_reader_end(in->reader, &f, &members, hash, &in->fault)) {
 		in->trouble = FAULTY;
 		say_trouble(h, in);
 		return;
 	}
 	snprintf(name, sizeof name, TG_SLICE_FMT ".frame", TG_SLICE_ARG(id));
-	if (f && !write_frame(s, f, name, &err)) {
+	if (f && !write_frame(s, f, name, &full, &err)) {
 		tg_service_log(h, "the spool: %s", err.text);
-		tg_service_error(h, 507, err.text);
+		if (full)
+			tg_service_error(h, 507, err.text);
+		else
+			say(h, 500, "spool", err.text);
 	} else {
 		struct tg_buf b;
 		tg_service_log(h, "%.*s: data of %llu rows", (int)id.n, id.p, f ? (unsigned long long)f->rows : 0);

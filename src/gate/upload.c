@@ -7,6 +7,7 @@
  */
 #include "gate/upload.h"
 #include "base/boundary.h"
+#include "base/log.h"
 #include "gate/revoked.h"
 #include "http/h1_reader.h"
 #include "jobs/runner.h"
@@ -226,6 +227,28 @@ static enum tg_step at_fault(struct tg_exchange *x, uint16_t status, struct tg_s
 	return r;
 }
 
+bool tg_spool_is_away(const json_t *answer)
+{
+	const char *field = json_string_value(json_object_get(answer, "field")), *why = json_string_value(json_object_get(answer, "why"));
+	bool away = field && why && strcmp(field, "spool") == 0;
+	if (away)
+		tg_log(TG_LOG_F_WARN, "spool.not_written", "s:why", why, NULL);
+	return away;
+}
+
+enum tg_step tg_spool_away(struct tg_exchange *x)
+{
+	return tg_answer_problem(x, TG_E_unavailable, "spool_away", "The data cannot be written now; try again later.", NULL, "Retry-After: 30\r\n");
+}
+
+static enum tg_step failed(struct tg_exchange *x, struct tg_slice body)
+{
+	json_t *o = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL);
+	bool away = tg_spool_is_away(o);
+	json_decref(o);
+	return away ? tg_spool_away(x) : rubbish(x);
+}
+
 enum tg_step tg_spool_full(struct tg_exchange *x)
 {
 	return tg_answer_problem(x, TG_E_unavailable, "spool_full", "There is no room for the data of more jobs; try again when some have ended.", NULL, "Retry-After: 30\r\n");
@@ -245,6 +268,7 @@ static enum tg_step judge(struct tg_exchange *x, const struct tg_upload_conf *co
 	case 400:
 	case 413:
 	case 429: return at_fault(x, status, body);
+	case 500: return failed(x, body);
 	case 507: return tg_spool_full(x);
 	case 503: return tg_answer_problem(x, TG_E_unavailable, "no_worker", "The engine cannot take this now; try again.", NULL, "Retry-After: 2\r\n");
 	default: return rubbish(x);

@@ -11,6 +11,7 @@
  * engine's connection, and with it what the engine has written so far goes. (While it is held back that is seen when its last byte has arrived; what its own socket still holds hides its end, and body_idle_ms ends it.)
  */
 #include "gate/exchange.h"
+#include <jansson.h>
 
 #define TG_UPLOAD_READY_MS 20000
 #define TG_UPLOAD_PLACE_MS 5000
@@ -38,6 +39,9 @@ enum tg_step tg_upload_start(struct tg_exchange *x, const struct tg_upload_conf 
 
 /* 503: the engine has no room for more data ([ml] spool_bytes, or its disk's). */
 enum tg_step tg_spool_full(struct tg_exchange *x);
+/* Of the engine's 500: whether it could not write the spool, for another reason than room; then that is logged, with its sentence. */
+bool tg_spool_is_away(const json_t *answer);
+enum tg_step tg_spool_away(struct tg_exchange *x);
 
 /* ---- for receive.c ---- */
 /* As tg_receive_feed. WAIT: look whether x->intake is still there; ANSWERED. */

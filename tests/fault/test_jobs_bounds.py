@@ -3,6 +3,7 @@ What bounds the queue of jobs, seen from outside: the bytes of its spool, one ke
 predict behind the same door": jobs; seed ledger S3-61, S3-62.)
 """
 import contextlib
+import shutil
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +135,23 @@ def test_a_full_spool_takes_no_body(gate):
     (g.dir / "data/spool/filler").write_bytes(b"x" * 3_000_000)
     credit.trained(c)
     assert credit.predict(c, model).status_code == 200
+
+
+def test_a_spool_that_is_missing_is_not_full(gate):
+    """Removed under the engine: for every route that takes data, and for a data set, the gate says that it cannot be written, and its own log why."""
+    g = credit.credit_gate(gate, start=False)
+    (g.dir / "datasets").mkdir()
+    (g.dir / "datasets/small.csv").write_text(credit.csv(credit.loans(100)))
+    g.start()
+    c = g.client(credit.KEY)
+    model = credit.trained(c)["model_id"]
+    shutil.rmtree(g.dir / "data/spool")
+    for r in (credit.train(c), credit.predict(c, model), credit.train(c, dataset="small.csv")):
+        assert r.status_code == 503 and "The data cannot be written now" in r.text and r.headers["Retry-After"] == "30", r.text
+        said = [e for e in g.log() if e["event"] == "spool.not_written"][-1]
+        assert said["level"] == "warn" and "No such file or directory" in said["why"]
+    assert len([e for e in g.log() if e["event"] == "spool.not_written"]) == 3
+    assert "the spool: " in (g.dir / "logs/workers.log").read_text()
 
 
 def test_a_data_set_is_bounded_too(gate):
