@@ -606,8 +606,8 @@ static uint32_t number_of(const uint8_t key[32])
 	return n ? n : 1;
 }
 
-/* Keys are digests under this key: without it a database's keys are nobody's. */
-static bool take_secret(struct tg_store *s, const struct tg_secret *given, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
+/* Keys are digests under this key: without it a database's keys are nobody's. *bad: there is one, and it cannot be used. */
+static bool take_secret(struct tg_store *s, const struct tg_secret *given, bool *bad, void (*warn)(void *, const char *), void *ctx, struct tg_err *err)
 {
 	uint8_t key[32];
 	const char *path = path_of(s->url);
@@ -616,6 +616,7 @@ static bool take_secret(struct tg_store *s, const struct tg_secret *given, void 
 	struct tg_secret secret = { 0 };
 	struct stat st;
 	bool ok = false;
+	*bad = false;
 	if (!file) {
 		tg_err_set(err, "out of memory");
 	} else if (!given->n && stat(path, &st) == 0 && st.st_size > 0 && access(file, F_OK) != 0) {
@@ -628,6 +629,8 @@ static bool take_secret(struct tg_store *s, const struct tg_secret *given, void 
 		s->secret = number_of(key);
 		s->secret_from = given->n ? "TOLLGATE_SECRET" : "secret.key beside it";
 		tg_known_under(s->known, s->secret);
+	} else {
+		*bad = given->n || access(file, F_OK) == 0;
 	}
 	tg_secret_wipe(&secret);
 	explicit_bzero(key, sizeof key);
@@ -678,13 +681,13 @@ static struct tg_store *open_store(const char *url, const struct tg_secret *secr
 		return NULL;
 	}
 	atomic_store(&s->state, TG_STORE_AWAY);
-	bool there = access(path, F_OK) == 0 || tg_known_there(known);
+	bool there = access(path, F_OK) == 0 || tg_known_there(known), bad;
 	enum tg_db_result r = TG_DB_AWAY;
 	char text[640];
 	if (hold_folder(s, err) != TG_DB_OK)
 		goto never;
-	if ((there || ours) && !take_secret(s, secret, warn, ctx, err)) {
-		if (there)
+	if ((there || ours) && !take_secret(s, secret, &bad, warn, ctx, err)) {
+		if (there || bad)
 			goto never;
 		snprintf(text, sizeof text, "no database: %s; keys of files and variables work, logins and managed keys do not", err->text);
 		if (warn)

@@ -1,5 +1,6 @@
 """
-Root works in the folder of a gate of another user: what is new there belongs to the folder's owner, so that the gate can use it; and a database that the gate cannot open is no healthy one.
+Root works in the folder of a gate of another user: what is new there belongs to the folder's owner, so that the gate can use it; and a database that the gate cannot open is no healthy one. The secret
+beside it as well: one that is there and cannot be used stops the start.
 """
 import os
 import shutil
@@ -120,3 +121,20 @@ def test_a_database_that_appears_and_cannot_be_opened(gate):
     is_away(g)
     (g.dir / "data/tollgate.db").rmdir()
     assert g.client().get("/health").json()["status"] == "degraded", "what was there is not made anew"
+
+
+@pytest.mark.parametrize("with_database", [False, True])
+@pytest.mark.parametrize("text", ["", "\n", "short\n", None], ids=["empty", "line", "short", "folder"])
+def test_a_secret_that_cannot_be_used_stops_the_start(tmp_path, text, with_database):
+    (tmp_path / "data").mkdir(mode=0o700)
+    if with_database:
+        assert run_cli("keys", "create", "a", "--permissions", "read_models", cwd=tmp_path).returncode == 0
+        (tmp_path / "data/secret.key").unlink()
+    if text is None:
+        (tmp_path / "data/secret.key").mkdir()
+    else:
+        (tmp_path / "data/secret.key").write_text(text)
+        (tmp_path / "data/secret.key").chmod(0o600)
+    p = run_cli("serve", cwd=tmp_path, env={"LOAD_BALANCER_PORT": "0", "INFERENCE_ADMIN_KEY": ADMIN}, timeout=10 * SLOW)
+    last = p.stderr.splitlines()[-1]
+    assert p.returncode == 1 and "secret.key" in last and "listening" not in p.stderr, p.stderr
