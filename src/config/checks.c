@@ -85,6 +85,15 @@ static bool check_cors(struct loader *l)
 	return true;
 }
 
+static bool check_store(struct loader *l)
+{
+	const char *url = l->c->store_url;
+	if (!*url || (strncmp(url, "sqlite:", 7) == 0 && url[7]))
+		return true;
+	tg_err_set(l->err, "[store] url (%.300s): \"%.60s\" is not sqlite:PATH, nor \"\" for no database", tg_config_origin(l->c, "store", "url"), url);
+	return false;
+}
+
 bool tg_load_check(struct loader *l)
 {
 	const struct tg_config *c = l->c;
@@ -97,5 +106,5 @@ bool tg_load_check(struct loader *l)
 		tg_err_set(l->err, "[log] workers_path (%.300s) is [log] path, too: %.300s", tg_config_origin(c, "log", "workers_path"), c->log_path);
 		return false;
 	}
-	return tg_listen_check(c, l->err) && check_cors(l);
+	return check_store(l) && tg_listen_check(c, l->err) && check_cors(l);
 }

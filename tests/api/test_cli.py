@@ -304,3 +304,13 @@ def test_run_needs_a_command(here):
     """`tollgate run` without `-- COMMAND` is a usage error that shows the form."""
     p = run_cli("run", cwd=here)
     assert p.returncode == 2 and "--" in p.stderr and "{port}" in p.stderr
+
+
+@pytest.mark.parametrize("url", ["foo", "sqlite:", "postgresql://db/tollgate", "data/tollgate.db"])
+def test_store_url_is_checked(here, url):
+    """What serve cannot use, config check refuses, with the option's name and place."""
+    for args in (["config", "check"], ["serve"], ["keys", "list"]):
+        (here / "tollgate.toml").write_text(f'[store]\nurl = "{url}"\n')
+        p = run_cli(*args, cwd=here, env={"LOAD_BALANCER_PORT": "0"})
+        assert p.returncode == 2 and "[store] url" in p.stderr and "tollgate.toml:2" in p.stderr and "sqlite:PATH" in p.stderr, p.stderr
+    assert not (here / "data").exists()
