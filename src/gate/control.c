@@ -748,6 +748,13 @@ static void tell_open(struct control *c)
 	tg_notify("READY=1");
 }
 
+/* What libuv could not make for want of a descriptor comes to us as nothing made. */
+static void say_why_not(const struct tg_err *err)
+{
+	bool descriptors = (errno == EMFILE || errno == ENFILE) && strcmp(err->text, "out of memory") == 0;
+	say("", descriptors ? strerror(errno) : err->text);
+}
+
 int tg_control_main(const struct tg_control_conf *conf)
 {
 	struct control c = { .conf = conf, .shared = tg_shared_config_new(conf->config) };
@@ -755,15 +762,16 @@ int tg_control_main(const struct tg_control_conf *conf)
 	signal(SIGPIPE, SIG_IGN);
 	tg_descriptors_raise();
 	prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed keeper leaves behind comes to us: pool/child.c */
-	if (!c.shared || uv_loop_init(&c.gate.control)) {
-		say("", "out of memory");
+	int r = c.shared ? uv_loop_init(&c.gate.control) : UV_ENOMEM;
+	if (r) {
+		say("", strerror(-r));
 		return 1;
 	}
 	struct tg_log_conf lc = { .path = c.shared->config->log_path, .level = (int)c.shared->config->log_level,
 				  .rotate_bytes = c.shared->config->log_rotate_bytes, .rotate_keep = c.shared->config->log_rotate_keep };
 	const char *audit = c.shared->config->audit_path;
 	if (!tg_log_open(&lc, &err) || !tg_audit_open(audit ? audit : "", &err) || !prepare(&c, &err)) {
-		say("", err.text);
+		say_why_not(&err);
 		(void)tg_learning_close(&c.learning); /* no thread of it was made yet */
 		cleanup(&c);
 		tg_audit_close();
@@ -775,7 +783,7 @@ int tg_control_main(const struct tg_control_conf *conf)
 	open_control(&c);
 	begin_watch(&c);
 	if (!c.stopping && !open_loops(&c, &err)) {
-		say("", err.text);
+		say_why_not(&err);
 		tg_control_end(&c.gate, 1);
 	}
 	if (!c.stopping) {

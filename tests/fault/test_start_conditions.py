@@ -1,11 +1,13 @@
-"""What a gate is started with that is none of its own: descriptors that are closed."""
+"""What a gate is started with that is none of its own: descriptors that are closed, or too few of them."""
 import os
+import signal
+import subprocess
 
 import httpx
 import pytest
 
 from lib import gate as lib
-from lib.gate import ADMIN, BINARY, free_port, model
+from lib.gate import ADMIN, BINARY, clean_env, free_port, model
 from lib.raw import SLOW, until
 
 
@@ -33,3 +35,17 @@ def test_closed_descriptors(gate, worker, monkeypatch, tmp_path, closed):
     assert r.status_code == 200
     g.stop()
     assert g.log()[-1]["event"] == "gate.ended"
+
+
+@pytest.mark.parametrize("most", [8, 12, 16, 20, 24])
+def test_too_few_descriptors(tmp_path, most):
+    """Not "out of memory"."""
+    p = subprocess.Popen(["sh", "-c", f"ulimit -n {most}; exec {BINARY} serve"], cwd=tmp_path, env=clean_env({"LOAD_BALANCER_PORT": "0", "INFERENCE_ADMIN_KEY": ADMIN}), stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        said = p.communicate(timeout=3 * SLOW)[1]
+    except subprocess.TimeoutExpired:
+        p.send_signal(signal.SIGTERM)
+        said = p.communicate(timeout=20 * SLOW)[1]
+    assert "memory" not in said, said
+    assert "ready" in said or "Too many open files" in said, said
