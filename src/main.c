@@ -6,6 +6,7 @@
 #include "base/version.h"
 #include "cli/cli.h"
 #include "pool/keeper.h"
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
+static const struct command *find(const char *name);
 static int help(int argc, char **argv);
 static int version(int argc, char **argv);
 
@@ -55,8 +57,21 @@ static void print_help(FILE *out)
 	      out);
 }
 
+static int explain(const struct command *c)
+{
+	printf("usage: tollgate %s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments, c->help);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static bool asks(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static int version(int argc, char **argv)
 {
+	if (argc == 2 && asks(argv[1]))
+		return explain(find("version"));
 	if (argc > 1) {
 		fprintf(stderr, "tollgate %s: takes no argument\n", argv[0]);
 		return 2;
@@ -123,13 +138,11 @@ static int help(int argc, char **argv)
 		print_help(stdout);
 		return fflush(stdout) == 0 ? 0 : 1;
 	}
-	const struct command *c = find(argv[1]);
+	const struct command *c = find(asks(argv[1]) ? "help" : argv[1]);
 	if (!c)
 		return unknown(argv[1]);
-	if (c->run == help || c->run == version) {
-		printf("usage: tollgate %s %s\n\n%s\n", c->name, c->arguments, c->help);
-		return 0;
-	}
+	if (c->run == help || c->run == version)
+		return explain(c);
 	char flag[] = "--help";
 	char *args[] = { argv[1], flag, NULL };
 	return c->run(2, args);
@@ -145,7 +158,7 @@ int main(int argc, char **argv)
 	const char *name = argv[1];
 	if (strcmp(name, "keep") == 0) /* the gate itself runs that, between it and a worker */
 		return tg_keeper_main(argc - 1, argv + 1);
-	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+	if (asks(name))
 		name = "help";
 	else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
 		name = "version";

@@ -151,26 +151,65 @@ struct options {
 	int command; /* index of the first word */
 };
 
+/* NULL: it is missing. */
+static char *value_of(char **argv, int argc, int i)
+{
+	return i + 1 < argc && strcmp(argv[i + 1], "--") != 0 && argv[i + 1][0] ? argv[i + 1] : NULL;
+}
+
+static bool seconds(const char *text, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+	*out = (unsigned)n;
+	return text[0] >= '0' && text[0] <= '9' && !*end && n >= 1 && n <= 86400;
+}
+
+/* NULL: taken. Else what its value may be. */
+static const char *take_option(struct options *o, const char *name, char *value)
+{
+	if (strcmp(name, "--name") == 0) {
+		o->name = value;
+		return value ? NULL : "the name of a model";
+	}
+	if (strcmp(name, "--listen") == 0)
+		return value && tg_strlist_add(&o->listen, tg_slice_cstr(value)) ? NULL : "an address";
+	if (strcmp(name, "--protocol") == 0) {
+		bool infer = value && strcmp(value, "infer") == 0;
+		o->protocol = infer ? TG_PROTO_INFER : TG_PROTO_OPENAI;
+		return infer || (value && strcmp(value, "openai") == 0) ? NULL : "openai or infer";
+	}
+	return value && seconds(value, &o->ready_seconds) ? NULL : "a number of seconds from 1 to 86400";
+}
+
+static bool is_option(const char *word)
+{
+	static const char *const names[] = { "--name", "--listen", "--protocol", "--ready-seconds" };
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(word, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
 	int i = 1;
 	for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
-		bool value = i + 1 < argc;
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
 			return usage(stdout, 0);
-		if (strcmp(argv[i], "--name") == 0 && value && argv[i + 1][0]) {
-			o->name = argv[++i];
-		} else if (strcmp(argv[i], "--listen") == 0 && value) {
-			if (!tg_strlist_add(&o->listen, tg_slice_cstr(argv[++i])))
-				return 1;
-		} else if (strcmp(argv[i], "--protocol") == 0 && value && (!strcmp(argv[i + 1], "openai") || !strcmp(argv[i + 1], "infer"))) {
-			o->protocol = strcmp(argv[++i], "infer") == 0 ? TG_PROTO_INFER : TG_PROTO_OPENAI;
-		} else if (strcmp(argv[i], "--ready-seconds") == 0 && value && strtoul(argv[i + 1], NULL, 10) > 0 && strtoul(argv[i + 1], NULL, 10) <= 86400) {
-			o->ready_seconds = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else {
+		if (!is_option(argv[i])) {
 			fprintf(stderr, "tollgate run: \"%s\" is not understood here\n", argv[i]);
 			return usage(stderr, 2);
 		}
+		char *value = value_of(argv, argc, i);
+		const char *wanted = take_option(o, argv[i], value);
+		if (wanted && value)
+			fprintf(stderr, "tollgate run: %s must be %s, not \"%s\"\n", argv[i], wanted, value);
+		else if (wanted)
+			fprintf(stderr, "tollgate run: %s must be followed by %s\n", argv[i], wanted);
+		if (wanted)
+			return usage(stderr, 2);
+		i++;
 	}
 	if (i + 1 >= argc) {
 		fputs("tollgate run: no command after --\n", stderr);

@@ -314,3 +314,25 @@ def test_store_url_is_checked(here, url):
         p = run_cli(*args, cwd=here, env={"LOAD_BALANCER_PORT": "0"})
         assert p.returncode == 2 and "[store] url" in p.stderr and "tollgate.toml:2" in p.stderr and "sqlite:PATH" in p.stderr, p.stderr
     assert not (here / "data").exists()
+
+
+@pytest.mark.parametrize("args, text", [
+    (["--protocol", "x"], '--protocol must be openai or infer, not "x"'),
+    (["--ready-seconds", "0"], '--ready-seconds must be a number of seconds from 1 to 86400, not "0"'),
+    (["--ready-seconds", "86401"], '--ready-seconds must be a number of seconds from 1 to 86400, not "86401"'),
+    (["--ready-seconds", "10s"], '--ready-seconds must be a number of seconds from 1 to 86400, not "10s"'),
+    (["--name"], "--name must be followed by the name of a model"),
+    (["--listen"], "--listen must be followed by an address"),
+])
+def test_options_of_run(here, args, text):
+    """A value that will not do is not called an option that is not known."""
+    for tail in (["--", "true", "{port}"], []):
+        p = run_cli("run", *args, *tail, cwd=here)
+        assert p.returncode == 2 and p.stderr.splitlines()[0] == f"tollgate run: {text}", p.stderr
+
+
+def test_every_command_explains_itself(here):
+    for command in re.findall(r"^  (\w+) +", run_cli("help", cwd=here).stdout.split("The first minute")[0], re.M):
+        for args in ([command, "--help"], [command, "-h"], ["help", command]):
+            p = run_cli(*args, cwd=here)
+            assert p.returncode == 0 and f"usage: tollgate {command}" in p.stdout and not p.stderr, (args, p)
