@@ -198,9 +198,9 @@ static void take_file(struct hand *h, int fd, const char *path)
 	if (h->fd >= 0)
 		close(h->fd);
 	h->fd = fd;
+	h->failing = h->failing && fd >= 0 && strcmp(h->path, path) == 0; /* until it works again */
 	snprintf(h->path, sizeof h->path, "%s", path);
 	h->torn = fd >= 0 && torn_tail(fd, path);
-	h->failing = false;
 	atomic_store(&stuck, false);
 }
 

@@ -83,10 +83,10 @@ bool tg_logfile_open(struct tg_logfile *f, const char *path, uint64_t rotate_byt
 		return false;
 	}
 	pthread_mutex_lock(&f->lock);
+	f->said = f->said && f->failing && strcmp(f->path, path) == 0; /* a reload in the middle of it is no news */
 	memcpy(f->path, path, strlen(path) + 1);
 	f->rotate_bytes = rotate_bytes;
 	f->rotate_keep = rotate_keep;
-	f->said = false;
 	adopt(f, fd);
 	pthread_mutex_unlock(&f->lock);
 	return true;
@@ -200,7 +200,8 @@ static void put_lines(struct tg_logfile *f, const char *p, size_t n)
 		done += (size_t)k;
 		f->size += (size_t)k;
 	}
-	if (done == n)
+	f->failing = done < n;
+	if (!f->failing)
 		return;
 	uint64_t whole = count_lines(p, done);
 	undo_torn(f, p, done);

@@ -16,7 +16,8 @@ struct tg_logfile {
 	const char *option; /* names the setting in messages: "log.path" */
 	int fd;             /* -1: not open */
 	char path[PATH_MAX];
-	bool regular, sock, torn, said;
+	bool regular, sock, torn;
+	bool failing, said; /* the last write lost lines; and that was said */
 	uint64_t size;      /* of the regular file, bytes: since it was opened fresh, or since a rotation that failed */
 	uint64_t rotate_bytes;
 	unsigned rotate_keep;

@@ -1,7 +1,8 @@
-"""What a gate is started with that is none of its own: descriptors that are closed, or too few of them."""
+"""What a gate is started with that is none of its own: descriptors that are closed, too few of them; and a log that cannot be written over a reload."""
 import os
 import signal
 import subprocess
+import time
 
 import httpx
 import pytest
@@ -49,3 +50,35 @@ def test_too_few_descriptors(tmp_path, most):
         said = p.communicate(timeout=20 * SLOW)[1]
     assert "memory" not in said, said
     assert "ready" in said or "Too many open files" in said, said
+
+
+def test_a_log_that_fails_is_told_once(gate, worker):
+    """Not anew at each reload; and again once it had worked in between."""
+    g = gate(models=[model("m", worker())], toml={"log": {"path": "/dev/full"}, "audit": {"path": "/dev/full"}})
+    c = g.client(ADMIN)
+
+    def said(what):
+        return sum(f"tollgate: {what}: cannot write" in line for line in g.stderr().splitlines())
+
+    def done(n):
+        return lambda: said("log") == n and said("audit") == n
+
+    def work():
+        assert c.get("/status").status_code == 200 and g.client("wrong").get("/status").status_code == 401
+    work()
+    until(done(1), 5 * SLOW, "its being told")
+    for _ in range(3):
+        os.kill(g.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        work()
+    time.sleep(1)  # a line is written within a tenth of one, and an event in the next try after a quarter
+    assert done(1)(), g.stderr()
+    g.write_config(toml={"log": {"path": "logs/app.log"}, "audit": {"path": "logs/audit.jsonl"}})
+    g.reload()
+    work()
+    until(lambda: (g.dir / "logs/audit.jsonl").stat().st_size, 5 * SLOW, "the trail")
+    g.write_config(toml={"log": {"path": "/dev/full"}, "audit": {"path": "/dev/full"}})
+    os.kill(g.pid, signal.SIGHUP)
+    time.sleep(0.3)
+    work()
+    until(done(2), 5 * SLOW, "its being told again")
