@@ -21,6 +21,11 @@ bool tg_log_on(int level)
 	return level >= atomic_load_explicit(&least, memory_order_relaxed);
 }
 
+void tg_log_quiet(void)
+{
+	atomic_store(&least, TG_LOG_F_ERROR + 1);
+}
+
 uint64_t tg_log_lost(void)
 {
 	return atomic_load_explicit(&file.lost, memory_order_relaxed);

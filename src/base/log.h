@@ -34,6 +34,7 @@ void tg_log(int level, const char *event, ...) __attribute__((sentinel));
 /* One value of such a pair, as JSON: `type` is the letter before the colon, *ap stands at the value. Strings are cut at `cut` bytes, TG_LOG_CUT_MAX at most. For who writes lines like these elsewhere. */
 #define TG_LOG_CUT_MAX 4096
 void tg_log_member(struct tg_buf *b, char type, size_t cut, va_list *ap);
+void tg_log_quiet(void); /* no events until tg_log_open: of a command, which tells its user itself */
 bool tg_log_on(int level); /* whether lines of that level are written */
 
 #define TG_LOG_BATCH 65536

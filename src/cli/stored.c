@@ -1,6 +1,7 @@
 /* The database from the command line (see stored.h): the same configuration that `serve` reads here, so that both mean the same file. */
 #include "cli/stored.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/terminal.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ static int open_by(opener how, struct tg_cli_store *s, const char *path)
 {
 	struct tg_config_source source = { .path = path, .env = environ };
 	struct tg_err err;
+	tg_log_quiet();
 	*s = (struct tg_cli_store){ .config = tg_config_load(&source, &err, warn_line, NULL) };
 	if (!s->config) {
 		fprintf(stderr, "tollgate: %s\n", err.text);

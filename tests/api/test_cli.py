@@ -336,3 +336,14 @@ def test_every_command_explains_itself(here):
         for args in ([command, "--help"], [command, "-h"], ["help", command]):
             p = run_cli(*args, cwd=here)
             assert p.returncode == 0 and f"usage: tollgate {command}" in p.stdout and not p.stderr, (args, p)
+
+
+def test_a_full_disk_is_told_in_one_line(here):
+    """A bound of files' sizes stands for it, which the database's log meets. What the gate logs as JSON is nothing for a terminal."""
+    create = ["keys", "create", "a", "--permissions", "read_models"]
+    assert run_cli(*create, cwd=here).returncode == 0
+    for _ in range(5):
+        p = subprocess.run(["sh", "-c", f"trap '' XFSZ; ulimit -f 80; exec {BINARY} {' '.join(create)}"], cwd=here, env=clean_env(), capture_output=True, text=True, timeout=30)
+        if p.returncode:
+            break
+    assert p.returncode == 1 and p.stderr.startswith("error: ") and len(p.stderr.splitlines()) == 1, p.stderr
