@@ -81,6 +81,9 @@ def test_the_tour_names_files_that_exist():
     names = re.findall(r"`(src/[\w/.*]+)`", tour)
     assert len(names) > 10
     assert not [n for n in names if not list(ROOT.glob(n.rstrip("/")))]
+    short = [n for n in re.findall(r"`([\w/.*]+\.(?:c|h|def|json|sql))`", tour) if not n.startswith("src/")]
+    assert len(short) > 50
+    assert not [n for n in short if not list((ROOT / "src").rglob(n))]
 
 
 def test_every_stage_of_the_corridor_is_in_the_architecture():
