@@ -15,6 +15,7 @@
 #include "gate/match_table.h"
 #include "gate/reread.h"
 #include "gate/store_watch.h"
+#include "gate/warnings.h"
 #include "jobs/tend.h"
 #include "gate/watch.h"
 #include "policy/token.h"
@@ -69,36 +70,6 @@ static void say(const char *what, const char *detail)
 
 /* ---- snapshots ---- */
 
-/* What leaves the gate more open or more useless than it seems. */
-static void warn_about(const struct tg_snapshot *s)
-{
-	if (!s->config->api_keys_file[0])
-		return; /* tollgate run: one key, which it has just printed */
-	static const struct {
-		uint32_t perm;
-		const char *text;
-	} rows[] = {
-		{ TG_PERM_write_models, "no admin key: INFERENCE_ADMIN_KEY is not set; admin routes answer 500 (tollgate init makes one)" },
-		{ TG_PERM_read_models, "no key at all: inference routes answer 500, /infer serves local callers only (tollgate init makes keys)" },
-	};
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (!(s->held & rows[i].perm)) {
-			say("warning: ", rows[i].text);
-			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
-		}
-	if (!s->config->require_auth) {
-		static const char open[] = "AUTHENTICATION IS OFF: whoever reaches a loopback listener may use inference, training, configs and artifacts without a key ([auth] require_auth)";
-		static const char shut[] = "[auth] require_auth = false has no effect while trusted_proxies is set: a proxy's callers are not on this machine";
-		const char *text = s->policy.trusted.n ? shut : open;
-		say("warning: ", text);
-		tg_log(TG_LOG_F_WARN, "auth.off", "s:what", text, NULL);
-	}
-	if (!s->policy.require_auth_for_external) {
-		say("warning: ", "require_auth_for_external is false: /infer is open to everybody who can reach it");
-		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
-	}
-}
-
 static struct tg_snapshot *snapshot_of(struct control *c, struct tg_shared_config *shared, struct tg_err *err)
 {
 	uint64_t generation = 0;
@@ -114,7 +85,7 @@ static void put_in_force(struct control *c, struct tg_snapshot *s)
 {
 	/* A key that was made in the database is no news about the rest. */
 	if (s->generation == c->gate.snapshot->generation || s->held != c->gate.snapshot->held)
-		warn_about(s);
+		tg_warn_about(s);
 	tg_gate_publish(&c->gate, s);
 	tg_watch_models(&c->watch);
 	tg_watch_look(&c->watch); /* names of new workers */
@@ -739,7 +710,7 @@ static void tell_open(struct control *c)
 		fprintf(stderr, "tollgate: listening on %s\n", c->gate.addrs[i].text);
 		tg_log(TG_LOG_F_INFO, "gate.listening", "s:address", c->gate.addrs[i].text, NULL);
 	}
-	warn_about(c->gate.snapshot);
+	tg_warn_about(c->gate.snapshot);
 	if (c->conf->started)
 		c->conf->started(&c->gate, c->conf->ctx);
 	atomic_store(&c->gate.ready, true);

@@ -1,0 +1,5 @@
+#pragma once
+#include "gate/snapshot.h"
+
+/* On stderr and in the log: no key for what needs one, authentication that is off, an /infer that is open. */
+void tg_warn_about(const struct tg_snapshot *s);
