@@ -48,8 +48,9 @@ def test_too_few_descriptors(tmp_path, most):
     except subprocess.TimeoutExpired:
         p.send_signal(signal.SIGTERM)
         said = p.communicate(timeout=20 * SLOW)[1]
-    assert "memory" not in said, said
-    assert "ready" in said or "Too many open files" in said, said
+    said = [line for line in said.splitlines() if line.startswith("tollgate: ")]  # a build with AddressSanitizer tells of what a start that fails has left to the kernel
+    assert "memory" not in "".join(said), said
+    assert "tollgate: ready" in said or "Too many open files" in said[-1], said
 
 
 def test_a_log_that_fails_is_told_once(gate, worker):
