@@ -28,7 +28,7 @@ static bool too_strong(const struct tg_option *o)
 
 bool tg_setting_needs_all(const char *table, const char *name)
 {
-	static const struct named own[] = { { "limits", "enabled" }, { "limits", "key_requests" }, { "limits", "key_tokens_per_minute" }, { "limits", "key_in_flight" },
+	static const struct named own[] = { { "limits", "enabled" }, { "limits", "key_requests" }, { "limits", "key_tokens_per_minute" }, { "limits", "key_in_flight" }, { "ml", "key_jobs" },
 					    { "log", "level" }, { "log", "rotate_bytes" }, { "log", "rotate_keep" } };
 	return among(own, sizeof own / sizeof *own, table, name);
 }

@@ -169,7 +169,7 @@ def test_changes_at_once_are_all_kept(gate):
 @pytest.mark.parametrize("patch,field", [
     ({"limits": {"enabled": False}}, "limits.enabled"), ({"limits": {"enabled": None}}, "limits.enabled"), ({"limits": {"key_requests": "off"}}, "limits.key_requests"),
     ({"limits": {"key_requests": None}}, "limits.key_requests"), ({"limits": {"key_tokens_per_minute": 0}}, "limits.key_tokens_per_minute"), ({"limits": {"key_in_flight": 0}}, "limits.key_in_flight"),
-    ({"log": {"level": "error"}}, "log.level"), ({"log": {"rotate_bytes": 1}}, "log.rotate_bytes"), ({"log": {"rotate_keep": 1}}, "log.rotate_keep")])
+    ({"log": {"level": "error"}}, "log.level"), ({"log": {"rotate_bytes": 1}}, "log.rotate_bytes"), ({"log": {"rotate_keep": 1}}, "log.rotate_keep"), ({"ml": {"key_jobs": 0}}, "ml.key_jobs")])
 def test_nobody_frees_himself(g, patch, field):
     """Of his own bounds and of the log: with write_config alone, 403 with the option; with all permissions, 200."""
     made = g.client(ADMIN).post("/api/v1/auth/api-keys", json={"name": "k", "permissions": ["write_config", "read_models"]}).json()
