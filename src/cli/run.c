@@ -194,7 +194,7 @@ static bool is_option(const char *word)
 static int parse(int argc, char **argv, struct options *o)
 {
 	int i = 1;
-	for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
+	while (i < argc && strcmp(argv[i], "--") != 0) {
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
 			return usage(stdout, 0);
 		if (!is_option(argv[i])) {
@@ -209,7 +209,7 @@ static int parse(int argc, char **argv, struct options *o)
 			fprintf(stderr, "tollgate run: %s must be followed by %s\n", argv[i], wanted);
 		if (wanted)
 			return usage(stderr, 2);
-		i++;
+		i += 2;
 	}
 	if (i + 1 >= argc) {
 		fputs("tollgate run: no command after --\n", stderr);
