@@ -102,6 +102,7 @@ void tg_relay_fail(struct tg_exchange *x, enum tg_error e, const char *reason, c
 			if (x->sse->overlong || (!x->sse->cut && x->sse->tail.len))
 				tg_buf_lit(&b, "\n\n"); /* an event was passed on in part */
 			tg_problem_sse(&b, &p);
+			tg_limit_end(x, 0);
 			send_frame(x, b.p, b.len, true);
 			tg_buf_free(&b);
 		}

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lib.gate import ADMIN, READ, model, run_cli
+from lib.raw import SLOW
 from lib.tls import authority
 
 CONFIG = "/api/v1/config"
@@ -137,7 +138,7 @@ def test_what_cannot_be_put_in_force_now_is_not_kept(gate, kind, says):
     assert c.patch(CONFIG, json={"limits": {"api": "77/minute"}}).status_code == 200 and c.get("/api/v1/models").headers["x-ratelimit-limit"] == "77"
 
 
-def many_keys(tmp_path, n=20000):
+def many_keys(tmp_path, n=20000 // SLOW**2):
     """A reload that takes its time."""
     path = tmp_path / "keys.txt"
     path.write_text("\n".join(secrets.token_hex(16) for _ in range(n)))
@@ -148,7 +149,7 @@ def many_keys(tmp_path, n=20000):
 def test_a_change_is_in_force_whatever_else_is_read_again(gate, tmp_path):
     """A reload that began before the change does not count as the change's own."""
     g = gate(env=many_keys(tmp_path), toml={"limits": {"api": "100000/minute"}})
-    c = g.client(ADMIN)
+    c = g.client(ADMIN, timeout=30 * SLOW)
     for n in range(100001, 100021):
         t = threading.Timer((n % 20) * 0.004, os.kill, (g.pid, signal.SIGHUP))
         t.start()
@@ -189,9 +190,9 @@ def test_who_lost_a_permission_meanwhile_changes_nothing(gate, tmp_path):
     assert g.client(ADMIN).patch(CONFIG, json={"limits": {"ml": "99/minute"}}).status_code == 200
     n = max(3, min(40, round(2 / (time.monotonic() - start))))
     with ThreadPoolExecutor(n + 1) as pool:
-        before = [pool.submit(lambda c, i: c.patch(CONFIG, json={"limits": {"ml": f"{i + 1}/minute"}}).status_code, g.client(ADMIN, timeout=60), i) for i in range(n)]
+        before = [pool.submit(lambda c, i: c.patch(CONFIG, json={"limits": {"ml": f"{i + 1}/minute"}}).status_code, g.client(ADMIN, timeout=60 * SLOW), i) for i in range(n)]
         time.sleep(0.1)
-        last = pool.submit(g.client(login["token"], timeout=60).patch, CONFIG, json={"limits": {"enabled": False}})
+        last = pool.submit(g.client(login["token"], timeout=60 * SLOW).patch, CONFIG, json={"limits": {"enabled": False}})
         time.sleep(0.1)
         assert run_cli("users", "permissions", "admin", "--permissions", "write_config,read_models", cwd=g.dir, env=g.env).returncode == 0
         time.sleep(0.3)  # it is looked at four times a second

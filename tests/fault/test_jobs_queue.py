@@ -348,6 +348,9 @@ def test_what_others_do_in_the_engine_costs_a_training_no_try(gate, work):
     model = trained(c, config(c))
     j = ask(c, config(c, **SLOW_CONFIG), SLOW_FRAME)
 
+    def frames(g):
+        return sum(name.endswith(".frame") for name in spool(g))
+
     def predictions():
         return sum(r["event"] == "job.started" and r["kind"] == "predict" for r in g.log(0))
     for _ in range(3):
@@ -360,11 +363,12 @@ def test_what_others_do_in_the_engine_costs_a_training_no_try(gate, work):
             s.sendall(request("POST", "/api/v1/ml/$train", [("X-API-Key", TRAIN_KEY), ("Content-Type", "application/json"), ("Content-Length", "100000")]) + b'{"config_id":"')
             time.sleep(0.3)
         else:
-            had, begun = len(spool(g)), predictions()
+            had, begun = frames(g), predictions()
             t = threading.Thread(target=predict, args=(g.client(TRAIN_KEY), model))
             with database(g, "BEGIN IMMEDIATE"):  # between what the engine takes in and what it works out
                 t.start()
-                until(lambda: len(spool(g)) > had, 5 * SLOW, "its data")
+                until(lambda: frames(g) > had, 5 * SLOW, "its data")
+                time.sleep(0.2)  # and the answer
                 os.kill(server, signal.SIGSTOP)
             t.join()
             until(lambda: predictions() > begun, 10 * SLOW, "the prediction being begun")
