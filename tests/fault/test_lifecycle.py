@@ -252,7 +252,7 @@ def test_asked_twice_it_does_not_wait(gate, worker):
     os.kill(g.pid, signal.SIGTERM)
     events = s.rest()
     assert b'"error"' in events[-1] and b"[DONE]" not in events[-1]
-    assert ended(g) == 0 and time.monotonic() - start < 3 * SLOW
+    assert ended(g) == 0 and time.monotonic() - start < 10 * SLOW  # the answer goes on for minutes
 
 
 def test_sigint_ends_it_too(gate):
