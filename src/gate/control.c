@@ -529,7 +529,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 	struct tg_gate *g = &c->gate;
 	const struct tg_config *cfg = c->shared->config;
 	struct tg_err note; /* others can get at its file: the configuration's load has said so, or refused */
-	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, tg_reread_warn, NULL, err);
+	g->store = tg_store_open(cfg->store_url, &cfg->store_secret, tg_warn_line, NULL, err);
 	if (!g->store)
 		return false;
 	tg_store_keep_usage(g->store, cfg->usage_days, cfg->usage_flush_s);
@@ -538,7 +538,7 @@ static bool open_store(struct control *c, struct tg_err *err)
 	g->token_key = calloc(1, sizeof *g->token_key);
 	if (!g->token_key || !tg_token_key_load(g->token_key, cfg, &note, err))
 		return false;
-	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, tg_reread_warn, NULL, err);
+	return !cfg->admin_password.n || tg_first_user(g->store, (struct tg_slice){ cfg->admin_password.p, cfg->admin_password.n }, tg_warn_line, NULL, err);
 }
 
 /* Any thread. */
@@ -600,7 +600,7 @@ static bool prepare(struct control *c, struct tg_err *err)
 	struct tg_supervisor_conf sc = { .once = c->conf->hold, .say = worker_said, .changed = worker_changed, .ctx = c };
 	if (cfg->ml_engine && !c->conf->hold && !(g->engine = tg_engine_new(cfg, g->nloops, wake, g)))
 		return false;
-	if (!tg_learning_open(&c->learning, g, cfg, tg_reread_warn, NULL))
+	if (!tg_learning_open(&c->learning, g, cfg, tg_warn_line, NULL))
 		return false;
 	if (!g->limiter || !g->strangers || !g->guess || !g->hasher || !g->quarantine || !g->shards || !g->shards[g->nloops] || !g->loops || !g->states || !c->threads)
 		return false;

@@ -1,18 +1,12 @@
 /* Reading the configuration again (see reread.h). */
 #include "gate/reread.h"
 #include "base/log.h"
+#include "gate/warnings.h"
 #include "pool/supervise.h"
-#include <stdio.h>
-
-void tg_reread_warn(void *ctx, const char *line)
-{
-	(void)ctx;
-	fprintf(stderr, "tollgate: warning: %s\n", line);
-}
 
 static void warn_tls(void *ctx, const char *line)
 {
-	tg_reread_warn(ctx, line);
+	tg_warn_line(ctx, line);
 	tg_log(TG_LOG_F_WARN, "tls.warning", "s:what", line, NULL);
 }
 
@@ -45,12 +39,12 @@ static bool usable(const struct tg_config *c, const char **why, struct tg_err *e
 		return blame(why, "tollgate.toml, or something else that the configuration is read from, cannot be used as it is");
 	if (!tg_supervise_check(c, err))
 		return blame(why, "a model's command cannot be run, or its file cannot be read");
-	return tg_keyfile_vet(c, err, tg_reread_warn, NULL) || blame(why, "the key file cannot be used as it lies there");
+	return tg_keyfile_vet(c, err, tg_warn_line, NULL) || blame(why, "the key file cannot be used as it lies there");
 }
 
 struct tg_shared_config *tg_reread(const struct tg_reread *r, const struct tg_config_source *source, const char **why, struct tg_err *err)
 {
-	struct tg_config *c = tg_config_load(source, err, tg_reread_warn, NULL);
+	struct tg_config *c = tg_config_load(source, err, tg_warn_line, NULL);
 	if (!usable(c, why, err)) {
 		tg_config_free(c);
 		return NULL;

@@ -13,5 +13,3 @@ struct tg_reread {
 bool tg_reread_tls(const struct tg_reread *r, struct tg_shared_config *shared, struct tg_err *err);
 /* NULL: err, for the log, and *why, a text without anything of this machine, for callers. The caller puts what comes. */
 struct tg_shared_config *tg_reread(const struct tg_reread *r, const struct tg_config_source *source, const char **why, struct tg_err *err);
-/* "tollgate: warning: ..." on standard error. */
-void tg_reread_warn(void *ctx, const char *line);

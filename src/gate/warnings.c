@@ -3,9 +3,10 @@
 #include "base/log.h"
 #include <stdio.h>
 
-static void say(const char *text)
+void tg_warn_line(void *ctx, const char *line)
 {
-	fprintf(stderr, "tollgate: warning: %s\n", text);
+	(void)ctx;
+	fprintf(stderr, "tollgate: warning: %s\n", line);
 }
 
 void tg_warn_about(const struct tg_snapshot *s)
@@ -21,18 +22,18 @@ void tg_warn_about(const struct tg_snapshot *s)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		if (!(s->held & rows[i].perm)) {
-			say(rows[i].text);
+			tg_warn_line(NULL, rows[i].text);
 			tg_log(TG_LOG_F_WARN, "keys.none", "s:what", rows[i].text, NULL);
 		}
 	if (!s->config->require_auth) {
 		static const char open[] = "AUTHENTICATION IS OFF: whoever reaches a loopback listener may use inference, training, configs and artifacts without a key ([auth] require_auth)";
 		static const char shut[] = "[auth] require_auth = false has no effect while trusted_proxies is set: a proxy's callers are not on this machine";
 		const char *text = s->policy.trusted.n ? shut : open;
-		say(text);
+		tg_warn_line(NULL, text);
 		tg_log(TG_LOG_F_WARN, "auth.off", "s:what", text, NULL);
 	}
 	if (!s->policy.require_auth_for_external) {
-		say("require_auth_for_external is false: /infer is open to everybody who can reach it");
+		tg_warn_line(NULL, "require_auth_for_external is false: /infer is open to everybody who can reach it");
 		tg_log(TG_LOG_F_WARN, "auth.open", "s:what", "require_auth_for_external is false: /infer is open to everybody", NULL);
 	}
 }
